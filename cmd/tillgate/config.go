@@ -1,0 +1,190 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Config is the configuration of a server: a TOML file, then the environment, then flags. docs/configuration.md explains every field.
+type Config struct {
+	Listen  string `toml:"listen"`  // Address of the server, such as "0.0.0.0:8080".
+	Metrics string `toml:"metrics"` // Address of /metrics; empty serves it on Listen.
+	Data    string `toml:"data"`    // Folder of the database and the installation secret.
+	Secret  string `toml:"secret"`  // File of the installation secret; empty is secret.key in Data.
+	TLSCert string `toml:"tls_cert"`
+	TLSKey  string `toml:"tls_key"`
+	Log     string `toml:"log"` // debug, info, warn or error.
+
+	Wallet WalletConfig `toml:"wallet"`
+	UPP    UPPConfig    `toml:"upp"`
+}
+
+// WalletConfig is the wallet network.
+type WalletConfig struct {
+	URL     string `toml:"url"`
+	KeyFile string `toml:"key_file"` // File that holds the bearer key.
+	Timeout string `toml:"timeout"`  // Of one exchange, such as "10s".
+
+	key     string // From the file, or from TILLGATE_WALLET_KEY.
+	timeout time.Duration
+}
+
+// UPPConfig is the UPP protocol.
+type UPPConfig struct {
+	Listen string `toml:"listen"` // An address of its own, at the root path, for clients that only let a host be configured; empty for none.
+}
+
+// defaultConfig is the configuration before file, environment and flags.
+func defaultConfig() Config {
+	return Config{Listen: "127.0.0.1:8080", Data: "tillgate-data", Log: "info", Wallet: WalletConfig{Timeout: "10s"}}
+}
+
+// environment lists the variables that override the file, and what they set.
+func (c *Config) environment() map[string]*string {
+	return map[string]*string{
+		"TILLGATE_LISTEN":          &c.Listen,
+		"TILLGATE_METRICS":         &c.Metrics,
+		"TILLGATE_DATA":            &c.Data,
+		"TILLGATE_SECRET":          &c.Secret,
+		"TILLGATE_TLS_CERT":        &c.TLSCert,
+		"TILLGATE_TLS_KEY":         &c.TLSKey,
+		"TILLGATE_LOG":             &c.Log,
+		"TILLGATE_WALLET_URL":      &c.Wallet.URL,
+		"TILLGATE_WALLET_KEY_FILE": &c.Wallet.KeyFile,
+		"TILLGATE_WALLET_KEY":      &c.Wallet.key,
+		"TILLGATE_WALLET_TIMEOUT":  &c.Wallet.Timeout,
+		"TILLGATE_UPP_LISTEN":      &c.UPP.Listen,
+	}
+}
+
+// loadConfig reads the file, if one is named, and the environment. A name in the file that is not known is an error.
+func loadConfig(file string, getenv func(string) string) (Config, error) {
+	c := defaultConfig()
+	if file != "" {
+		meta, err := toml.DecodeFile(file, &c)
+		if err != nil {
+			return c, fmt.Errorf("configuration %s: %w", file, err)
+		}
+		if unknown := meta.Undecoded(); len(unknown) > 0 {
+			return c, fmt.Errorf("configuration %s: %s is not a setting; see docs/configuration.md", file, unknown[0])
+		}
+	}
+	for name, field := range c.environment() {
+		if value := getenv(name); value != "" {
+			*field = value
+		}
+	}
+	return c, nil
+}
+
+// validate checks every field, names the one that is wrong, and reads what files hold.
+func (c *Config) validate() error {
+	if _, err := logLevel(c.Log); err != nil {
+		return err
+	}
+	if c.Data == "" {
+		return errors.New("data: name the folder of the database")
+	}
+	if c.Secret == "" {
+		c.Secret = filepath.Join(c.Data, "secret.key")
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("tls_cert and tls_key: give both or none")
+	}
+	u, err := url.Parse(c.Wallet.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("wallet.url: %q is not the address of a wallet network, such as https://wallets.example.com", c.Wallet.URL)
+	}
+	c.Wallet.URL = strings.TrimRight(c.Wallet.URL, "/")
+	if c.Wallet.timeout, err = time.ParseDuration(c.Wallet.Timeout); err != nil || c.Wallet.timeout < time.Second || c.Wallet.timeout > time.Minute {
+		return fmt.Errorf("wallet.timeout: %q is not a time between 1s and 1m", c.Wallet.Timeout)
+	}
+	if c.Wallet.KeyFile != "" {
+		key, err := os.ReadFile(c.Wallet.KeyFile)
+		if err != nil {
+			return fmt.Errorf("wallet.key_file: %w", err)
+		}
+		c.Wallet.key = strings.TrimSpace(string(key))
+	}
+	if c.Wallet.key == "" {
+		return errors.New("wallet.key_file: name the file with the wallet network's key, or set TILLGATE_WALLET_KEY")
+	}
+	return nil
+}
+
+// dump is the effective configuration for the log, without secrets.
+func (c *Config) dump() map[string]any {
+	return map[string]any{
+		"listen": c.Listen, "metrics": c.Metrics, "data": c.Data, "secret": c.Secret, "tls": c.TLSCert != "", "log": c.Log,
+		"wallet_url": c.Wallet.URL, "wallet_timeout": c.Wallet.timeout.String(), "wallet_key": "***", "upp_listen": c.UPP.Listen,
+	}
+}
+
+func logLevel(name string) (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(name)); err != nil {
+		return level, fmt.Errorf("log: %q is not debug, info, warn or error", name)
+	}
+	return level, nil
+}
+
+// newLog writes one JSON object per line.
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// writeFile puts a file into place whole or not at all, readable by its owner only.
+func writeFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Chmod(0o600), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// writeJSON is writeFile for a value.
+func writeJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, append(text, '\n'))
+}
+
+// removeFile removes a file that may not be there.
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// parsePercent reads a rate such as "1.4" percent as millionths, exactly.
+func parsePercent(text string) (int64, error) {
+	whole, frac, _ := strings.Cut(text, ".")
+	if len(frac) > 4 || whole == "" {
+		return 0, fmt.Errorf("%q is not a percentage with at most 4 decimals, such as 1.4", text)
+	}
+	n, err := strconv.ParseInt(whole+(frac + "0000")[:4], 10, 64)
+	if err != nil || n < 0 || n > 1_000_000 {
+		return 0, fmt.Errorf("%q is not a percentage between 0 and 100, such as 1.4", text)
+	}
+	return n, nil
+}

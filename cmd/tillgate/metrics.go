@@ -1,0 +1,84 @@
+package main
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/sqlstore"
+)
+
+// metrics are the program's measures, in Prometheus's form. docs/operations.md lists them.
+type metrics struct {
+	registry   *prometheus.Registry
+	operations *prometheus.CounterVec
+	latency    *prometheus.HistogramVec
+	requests   *prometheus.HistogramVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		operations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tillgate_operations_total",
+			Help: "Operations whose outcome became final, by protocol, kind and outcome."}, []string{"protocol", "kind", "outcome"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tillgate_operation_seconds",
+			Help:    "Time from an operation's creation to its final outcome.",
+			Buckets: []float64{.005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60, 300, 3600}}, []string{"protocol", "kind"}),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tillgate_request_seconds",
+			Help:    "Time to answer a request, by protocol and HTTP status.",
+			Buckets: []float64{.001, .005, .01, .02, .05, .1, .5, 1, 5, 10, 30}}, []string{"protocol", "status"}),
+	}
+	m.registry.MustRegister(m.operations, m.latency, m.requests, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// watch adds a measure that is read when asked for.
+func (m *metrics) watch(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
+// settled counts an operation whose outcome became final.
+func (m *metrics) settled(op *payment.Operation, protocol string) {
+	m.operations.WithLabelValues(protocol, string(op.Kind), string(op.State)).Inc()
+	m.latency.WithLabelValues(protocol, string(op.Kind)).Observe(op.SettledAt.Sub(op.CreatedAt).Seconds())
+}
+
+func (m *metrics) request(protocol string, status int, took time.Duration) {
+	m.requests.WithLabelValues(protocol, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// commits tells how the store commits in groups. The histogram's sum is the work that the commits carried.
+func (m *metrics) commits(store *sqlstore.Store) {
+	m.registry.MustRegister(commitCollector{store})
+	m.watch("tillgate_store_queue", "Transactions that wait for their turn.", func() float64 { return float64(store.Stats().Queue) })
+}
+
+type commitCollector struct{ store *sqlstore.Store }
+
+var groupSizes = prometheus.NewDesc("tillgate_commit_group_size", "Transactions that shared one commit.", nil, nil)
+
+// Describe is prometheus.Collector's.
+func (c commitCollector) Describe(out chan<- *prometheus.Desc) { out <- groupSizes }
+
+// Collect is prometheus.Collector's. The store counts each commit once, Prometheus's buckets are cumulative.
+func (c commitCollector) Collect(out chan<- prometheus.Metric) {
+	s := c.store.Stats()
+	buckets, sum := map[float64]uint64{}, uint64(0)
+	for _, size := range slices.Sorted(maps.Keys(s.GroupSize)) {
+		sum += s.GroupSize[size]
+		buckets[float64(size)] = sum
+	}
+	out <- prometheus.MustNewConstHistogram(groupSizes, s.Groups, float64(s.Work), buckets)
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,90 @@
+package payment
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/tillgate/tillgate/money"
+)
+
+// SaleCommand asks for a payment.
+type SaleCommand struct {
+	Caller    Caller
+	Key       Key
+	Request   []byte // The request in canonical form: equal requests have equal bytes. Remembered as a keyed HMAC.
+	Numbering Numbering
+
+	Amount        money.Amount // The tip included.
+	Tip           int64        // Minor units of Amount.
+	Method        string       // One of the merchant's.
+	Flow          Flow
+	Instrument    Instrument // Nil where the customer scans a code of ours.
+	AuthorizeOnly bool       // Stop at authorized.
+	Retryable     bool       // A declined attempt leaves the payment open.
+	ReusableKey   bool       // The key is free again once its payment has finally failed (QFPay).
+
+	Lifetime time.Duration // After it, an unpaid payment ends.
+	Wait     time.Duration // How long to wait for an outcome; afterwards the payment is returned as it is.
+	Echo     json.RawMessage
+}
+
+// AttemptCommand asks for an attempt on a payment that is open.
+type AttemptCommand struct {
+	Caller     Caller
+	Payment    ID
+	Instrument Instrument
+	Wait       time.Duration
+}
+
+// CaptureCommand asks to capture an authorised payment.
+type CaptureCommand struct {
+	Caller  Caller
+	Payment ID
+	Amount  money.Amount // At most what was authorised; the rest is released.
+	Wait    time.Duration
+}
+
+// CancelCommand gives a payment up.
+type CancelCommand struct {
+	Caller Caller
+	Key    Key
+	// Window is how long after its creation a payment that was approved, or still may be, can be cancelled.
+	Window time.Duration
+	// GiveBack lets the cancel of a captured payment give back what is left of it.
+	GiveBack bool
+	// CloseFor keeps the key of a payment that does not exist closed for so long: one that comes later is cancelled at birth. 0 closes nothing.
+	CloseFor time.Duration
+}
+
+// VoidCommand gives back all that is left of a captured payment, the fee too.
+type VoidCommand struct {
+	Caller Caller
+	Key    Key
+	// SameDay allows it only on the business day of the payment's creation.
+	SameDay bool
+	Wait    time.Duration
+}
+
+// RefundCommand gives a part or all of a captured payment back; the fee stays.
+type RefundCommand struct {
+	Caller   Caller
+	Key      Key
+	Request  []byte // As in SaleCommand.
+	Original Key
+	Amount   money.Amount
+	Wait     time.Duration
+	Echo     json.RawMessage
+}
+
+// RefundPolicy is a rule about refunds. A credential's profile selects one by name.
+type RefundPolicy struct {
+	Window time.Duration // How long after the payment's creation.
+	// SameDayFullOnly allows, for cards, only full refunds on the business day of the payment (QFPay).
+	SameDayFullOnly bool
+}
+
+// refundPolicies are the policies by name; the empty name is the standard one.
+var refundPolicies = map[string]RefundPolicy{
+	"":                   {Window: 365 * 24 * time.Hour},
+	"same_day_full_card": {Window: 365 * 24 * time.Hour, SameDayFullOnly: true},
+}

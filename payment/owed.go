@@ -1,0 +1,350 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// delays are the pauses before an operation without answer is asked about or sent again, by the tries so far. The last one goes on for
+// ever: money work never gives up.
+var delays = []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second,
+	30 * time.Second, time.Minute}
+
+// polls are the pauses between queries while the customer has still to act: a net below the acquirer's own events.
+var polls = []time.Duration{2 * time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second}
+
+const (
+	// flagAfter is the number of tries after which people are told.
+	flagAfter = 8
+	// dueBatch bounds how much owed work is listed at once.
+	dueBatch = 256
+	// dueEvery is how often owed work is looked for when nothing announced it.
+	dueEvery = 250 * time.Millisecond
+	// recordTries and recordPause bound how long an answer in memory is offered to a store that fails; afterwards the owed row settles it.
+	recordTries = 6
+	recordPause = 100 * time.Millisecond
+	// drainLimit bounds how long Run waits at its end for exchanges under way: longer than any link's time-out.
+	drainLimit = 15 * time.Second
+)
+
+// later puts an operation down for its next try.
+func (t *turn) later(op *Operation) {
+	pauses := delays
+	if op.State == Waiting {
+		pauses = polls
+	}
+	at := t.now.Add(pauses[min(op.Tries, len(pauses)-1)])
+	if op.Kind.IsAttempt() && at.After(t.p.ExpiresAt) && t.now.Before(t.p.ExpiresAt) {
+		at = t.p.ExpiresAt
+	}
+	if op.Tries >= flagAfter && op.State != Waiting {
+		op.Flagged = true
+	}
+	due(op, at)
+	if !at.After(t.now) {
+		t.e.Kick()
+	}
+}
+
+// Run settles owed work until ctx ends, and takes over what dead processes left. Then it waits for the exchanges under way.
+func (e *Engine) Run(ctx context.Context) error {
+	id, err := e.cfg.Store.Enlist(ctx, lease)
+	if err != nil {
+		return fmt.Errorf("enlist: %w", err)
+	}
+	e.incarnation.Store(id)
+	e.readyOnce.Do(func() { close(e.ready) })
+
+	var parts sync.WaitGroup
+	parts.Go(func() { e.renew(ctx) })
+	parts.Go(func() { e.settle(ctx) })
+	parts.Wait()
+
+	drained := make(chan struct{})
+	go func() { e.work.Wait(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(drainLimit):
+		e.cfg.Log.Error("payment: exchanges still under way at the end; their owed rows settle them")
+	}
+	e.stop()
+	<-drained
+	if err := e.cfg.Store.Retire(context.WithoutCancel(ctx), e.incarnation.Load()); err != nil {
+		return fmt.Errorf("retire: %w", err)
+	}
+	return nil
+}
+
+// renew keeps this process's lease. A process that was held for dead starts a new life: what it had in hand is others' now.
+func (e *Engine) renew(ctx context.Context) {
+	tick := time.NewTicker(leaseRenewal)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := e.cfg.Store.Renew(ctx, e.incarnation.Load(), lease)
+		if errors.Is(err, ErrNotFound) {
+			var id int64
+			if id, err = e.cfg.Store.Enlist(ctx, lease); err == nil {
+				e.cfg.Log.Warn("payment: this process was held for dead and starts anew", "incarnation", id)
+				e.incarnation.Store(id)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			e.cfg.Log.Error("payment: lease not renewed", "error", err)
+		}
+	}
+}
+
+// Kick makes the runner look for owed work now.
+func (e *Engine) Kick() {
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+// settle finds what is due and attends to it.
+func (e *Engine) settle(ctx context.Context) {
+	for ctx.Err() == nil {
+		now := e.cfg.Now()
+		owed, next, err := e.cfg.Store.Due(ctx, now, dueBatch)
+		if err != nil && ctx.Err() == nil {
+			e.cfg.Log.Error("payment: owed work not listed", "error", err)
+		}
+		var claims sync.WaitGroup
+		for _, o := range owed {
+			select {
+			case e.workers <- struct{}{}:
+			case <-ctx.Done():
+				claims.Wait()
+				return
+			}
+			claims.Add(1)
+			e.work.Go(func() {
+				defer func() { <-e.workers }()
+				flights := e.attend(o, false)
+				claims.Done()
+				for _, f := range flights {
+					<-f.done // A worker is busy until what it sent is answered.
+				}
+			})
+		}
+		claims.Wait()
+		if len(owed) == dueBatch {
+			continue
+		}
+		wait := dueEvery
+		if !next.IsZero() {
+			wait = min(wait, max(next.Sub(now), 0))
+		}
+		pause := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		case <-e.kick:
+		}
+		pause.Stop()
+	}
+}
+
+// Nudge says that an acquirer has news of an operation: it is asked at once. A link's events call it; losing one costs only time.
+func (e *Engine) Nudge(o Owed) {
+	e.mu.Lock()
+	h := e.hands[o]
+	if h != nil {
+		h.again = true // Its exchange is under way and may have an old answer: ask again afterwards.
+	}
+	e.mu.Unlock()
+	if h == nil {
+		e.work.Go(func() { e.attend(o, true) })
+	}
+}
+
+// attend does what is due on one row. Unless nudged, it does so only when the time has come and no living process has it in hand.
+func (e *Engine) attend(o Owed, nudged bool) []*flight {
+	t, err := e.change(context.WithoutCancel(e.base), o.Merchant, func(t *turn) error {
+		if o.Operation == 0 {
+			return t.expire(o.Payment)
+		}
+		now := t.now
+		if nudged {
+			op, err := t.tx.Operation(o.Merchant, o.Payment, o.Operation)
+			if err != nil || op.DueAt.IsZero() {
+				return err
+			}
+			now = op.DueAt
+		}
+		// Until then this process has it; the exchange that may follow moves it further.
+		mine, err := t.tx.ClaimOperation(o.Merchant, o.Payment, o.Operation, e.incarnation.Load(), now, t.now.Add(recordMargin))
+		if err != nil || !mine {
+			return err
+		}
+		if err := t.load(o.Payment); err != nil {
+			return err
+		}
+		op, err := t.op(o.Operation)
+		if err != nil {
+			return err
+		}
+		t.claimed = true
+		return t.attend(op)
+	})
+	if err != nil {
+		e.cfg.Log.Error("payment: owed work not done", "merchant", o.Merchant, "payment", o.Payment, "operation", o.Operation, "error", err)
+		return nil
+	}
+	return t.flights
+}
+
+// attend decides what an operation that is due needs.
+func (t *turn) attend(op *Operation) error {
+	acq, err := t.e.acquirer(op.Acquirer)
+	if err != nil {
+		return err
+	}
+	class := acq.Traits().Class
+	if op.Settled() || op.State == Reversing {
+		rest(op)
+		return nil
+	}
+	if op.Kind.IsAttempt() {
+		switch {
+		case op.State == Sent:
+			// The process that sent it is gone, and with it the card or code: it is never sent again.
+			return t.lost(op, class)
+		case !t.now.Before(t.p.ExpiresAt):
+			return t.close(op, ReasonExpired)
+		}
+		return t.ask(op, acq)
+	}
+	switch {
+	case op.State == Waiting && op.Kind == Refund:
+		return t.ask(op, acq)
+	case op.State != Created && remedies[op.Kind][class] == Reverse:
+		return t.lost(op, class)
+	}
+	return t.send(op)
+}
+
+// ask queries an operation.
+func (t *turn) ask(op *Operation, acq Acquirer) error {
+	op.Owner = t.e.incarnation.Load()
+	op.DueAt = t.now.Add(acq.Traits().Timeout + recordMargin)
+	f := &flight{msg: Message{Operation: *op}, acq: acq, query: true, done: make(chan struct{})}
+	if op.Target != 0 {
+		target, err := t.op(op.Target)
+		if err != nil {
+			return err
+		}
+		f.msg.Target = *target
+	}
+	t.flights = append(t.flights, f)
+	return nil
+}
+
+// expire ends an open payment that has no attempt at work.
+func (t *turn) expire(id ID) error {
+	if err := t.load(id); err != nil {
+		return err
+	}
+	switch {
+	case t.p.State != Open:
+		t.p.DueAt = time.Time{}
+		return nil
+	case t.now.Before(t.p.ExpiresAt):
+		return nil
+	case t.p.Attempt != 0:
+		op, err := t.op(t.p.Attempt)
+		if err != nil {
+			return err
+		}
+		if !op.Settled() {
+			t.p.DueAt = time.Time{} // The attempt's own row ends it.
+			return nil
+		}
+	}
+	t.p.Failure, t.p.FailureText = ReasonExpired, textExpired
+	return t.pay(Expire)
+}
+
+// launch sends what a turn has stored as sent, and records the answer. It does not hold up its caller.
+func (e *Engine) launch(f *flight) {
+	o := Owed{f.msg.Payment.Merchant, f.msg.Payment.ID, f.msg.Operation.ID}
+	h := &hand{}
+	e.mu.Lock()
+	e.hands[o] = h
+	e.mu.Unlock()
+	e.work.Go(func() {
+		e.exchange(f)
+		e.mu.Lock()
+		if e.hands[o] == h {
+			delete(e.hands, o)
+		}
+		again := h.again
+		e.mu.Unlock()
+		close(f.done)
+		if again {
+			e.attend(o, true)
+		}
+	})
+}
+
+func (e *Engine) exchange(f *flight) {
+	ctx, cancel := context.WithTimeout(e.base, f.acq.Traits().Timeout)
+	defer cancel()
+	if f.msg.Merchant.ID == 0 {
+		m, err := e.merchant(ctx, f.msg.Payment.Merchant)
+		if err != nil {
+			e.cfg.Log.Error("payment: merchant not read", "merchant", f.msg.Payment.Merchant, "error", err)
+			return // Its row comes due again.
+		}
+		f.msg.Merchant = m
+	}
+	var a Answer
+	if f.query {
+		a = f.acq.Query(ctx, f.msg)
+	} else {
+		a = f.acq.Do(ctx, f.msg)
+	}
+	f.msg.Secret = nil
+	e.record(f, a)
+}
+
+// record makes an answer durable. If the store fails for longer, the answer is lost and the owed row finds the truth again.
+func (e *Engine) record(f *flight, a Answer) {
+	id := f.msg.Operation.ID
+	for try := range recordTries {
+		var op *Operation
+		t, err := e.change(context.WithoutCancel(e.base), f.msg.Payment.Merchant, func(t *turn) error {
+			err := t.load(f.msg.Payment.ID)
+			if err != nil {
+				return err
+			}
+			if op, err = t.op(id); err != nil {
+				return err
+			}
+			if f.query && a.Outcome == OutcomeUnsent {
+				a.Outcome = OutcomeUnknown
+			}
+			return t.answered(op, f.acq.Traits().Class, a)
+		})
+		if err == nil {
+			f.op, f.payment = *op, t.p
+			return
+		}
+		e.cfg.Log.Error("payment: answer not recorded", "merchant", f.msg.Payment.Merchant, "payment", f.msg.Payment.ID, "operation", id,
+			"outcome", a.Outcome, "try", try+1, "error", err)
+		select {
+		case <-e.base.Done():
+			return
+		case <-time.After(recordPause << try):
+		}
+	}
+}

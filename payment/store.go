@@ -1,0 +1,159 @@
+package payment
+
+import (
+	"context"
+	"time"
+
+	"github.com/tillgate/tillgate/ledger"
+)
+
+// Store keeps everything. Its errors are this package's sentinels; what a driver says stays inside, wrapped.
+type Store interface {
+	// InTx runs fn in a transaction and returns after it is durable. It may run fn again, when the database asks for it or fn returned
+	// ErrStoreConflict, so fn touches nothing but tx and its own results, and never the network. An error of fn rolls back.
+	InTx(ctx context.Context, fn func(Tx) error) error
+	// Read runs fn over one consistent state, without writing.
+	Read(ctx context.Context, fn func(Reader) error) error
+	// Block hands out size fresh IDs that no process had or will have, and returns the first of them.
+	Block(ctx context.Context, size int64) (ID, error)
+	// Due lists owed work whose time has come and which no living process has in hand, the oldest first. Beside it comes the time of the
+	// next one after now, zero for none.
+	Due(ctx context.Context, now time.Time, limit int) ([]Owed, time.Time, error)
+	// Enlist makes a new incarnation of a process, alive for the lease, and returns its number. On a store of one process, it takes over
+	// at once all that earlier ones had in hand.
+	Enlist(ctx context.Context, lease time.Duration) (int64, error)
+	// Renew keeps an incarnation alive for another lease, and hands what dead ones had in hand to whoever comes. It fails with ErrNotFound
+	// when the incarnation itself was held for dead: the process must Enlist again.
+	Renew(ctx context.Context, incarnation int64, lease time.Duration) error
+	// Retire ends an incarnation that has nothing in hand any more.
+	Retire(ctx context.Context, incarnation int64) error
+}
+
+// Owed names a row that is due: an operation, or a payment when Operation is 0.
+type Owed struct {
+	Merchant  MerchantID
+	Payment   ID
+	Operation ID
+}
+
+// KeyRow is a key and what it stands for.
+type KeyRow struct {
+	Merchant  MerchantID
+	Key       Key
+	MAC       []byte // Keyed HMAC of the request: requests hold PANs and keys, so they are not kept. Nil for a key closed in advance.
+	Payment   ID     // 0 for a key closed before its payment existed.
+	Operation ID     // The refund; 0 for a payment.
+	ClosedTo  time.Time
+}
+
+// Reader is the part of a store that reads. Methods fail with ErrNotFound where one row is asked for and is not there.
+type Reader interface {
+	Key(merchant MerchantID, key Key) (KeyRow, error)
+	Payment(merchant MerchantID, id ID) (Payment, error)
+	Operation(merchant MerchantID, payment, id ID) (Operation, error)
+	// Operations lists a payment's operations in the order of their IDs.
+	Operations(merchant MerchantID, payment ID) ([]Operation, error)
+	// Balances sums the ledger of a merchant by currency code, for operators and for tests of the invariants.
+	Balances(merchant MerchantID) (map[string]ledger.Postings, error)
+	// Caller finds whom a credential stands for, by protocol and the hash of what was presented. A disabled credential is found too.
+	Caller(protocol string, secretHash []byte) (Caller, error)
+	// Merchant finds a merchant with its methods.
+	Merchant(id MerchantID) (Merchant, error)
+}
+
+// Tx is a transaction.
+type Tx interface {
+	Reader
+	// InsertKey stores a key unless it is there already; then it returns the stored row and false. Two transactions with one key are
+	// ordered by it: the second sees what the first stored.
+	InsertKey(row KeyRow) (KeyRow, bool, error)
+	// UpdateKey lets a key stand for something else. It fails with ErrStoreConflict unless the key still stands for old's payment and
+	// operation.
+	UpdateKey(old, row KeyRow) error
+	InsertPayment(*Payment) error
+	// UpdatePayment writes every changing column, when the version is still the one read, and raises it in place; else ErrStoreConflict.
+	UpdatePayment(*Payment) error
+	InsertOperation(*Operation) error
+	// UpdateOperation is as UpdatePayment.
+	UpdateOperation(*Operation) error
+	// ClaimOperation takes a due operation in hand for an incarnation that is alive, unless a living one has it: then false. It sets the
+	// owner, moves the due time to until, counts a try, and raises the version.
+	ClaimOperation(merchant MerchantID, payment, id ID, incarnation int64, now, until time.Time) (bool, error)
+	// Post stores the journal entry of an approved operation, one for each.
+	Post(op *Operation, entry ledger.Entry, at time.Time) error
+}
+
+// Caller is who asks, known by its credential.
+type Caller struct {
+	Credential Credential
+	Merchant   Merchant
+	Store      Place
+	Terminal   Terminal // Zero when the credential names none.
+}
+
+// Credential is what a caller proves itself with.
+type Credential struct {
+	ID       ID
+	Protocol string
+	Merchant MerchantID
+	Store    ID
+	Terminal ID
+	Name     string
+	Disabled bool
+	Profile  Profile
+}
+
+// Profile is the settings that a credential selects.
+type Profile struct {
+	RefundPolicy string `json:"refund_policy,omitempty"` // Name of one of the core's policies; empty for the standard one.
+	AllowedIPs   string `json:"allowed_ips,omitempty"`   // Comma-separated addresses or prefixes; empty for any.
+}
+
+// Merchant is who is paid.
+type Merchant struct {
+	ID          MerchantID
+	PublicID    string // Digits, as callers see it.
+	CompanyName string // Legal entity.
+	Name        string // Trading name.
+	Disabled    bool
+	Currencies  []string          // Upper-case codes that it takes.
+	Methods     map[string]Method // By method name; only these are enabled.
+}
+
+// Method is how a merchant takes one payment method.
+type Method struct {
+	Acquirer string // Name of the link that approves.
+	Rate     Rate
+}
+
+// Place is a store, with its time zone and cut-off.
+type Place struct {
+	ID       ID
+	PublicID string
+	Name     string
+	Calendar Calendar
+	Disabled bool
+}
+
+// Terminal is a device.
+type Terminal struct {
+	ID       ID
+	PublicID string // TID.
+	Store    ID
+	Name     string
+	Disabled bool
+}
+
+// Vault keeps keys. The core asks it for one thing only.
+type Vault interface {
+	// MAC is a keyed HMAC-SHA-256 of data for one purpose; purposes never share a key.
+	MAC(purpose string, data []byte) []byte
+}
+
+// Signal wakes those who wait for a payment, in this process and others. It may lose signals: waiters read again by themselves.
+type Signal interface {
+	// Publish tells that a payment has changed. It never blocks.
+	Publish(merchant MerchantID, payment ID)
+	// Subscribe returns a channel that gets a value after a change, and the function that ends it. Values may be merged.
+	Subscribe(merchant MerchantID, payment ID) (<-chan struct{}, func())
+}

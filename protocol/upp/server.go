@@ -1,0 +1,357 @@
+package upp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/payment"
+)
+
+// Server answers E1 to E5 under /v1 and /api/v1 (§1.2, §1.3). Every answer has a JSON body (§3.0).
+type Server struct {
+	Core Core
+	Log  *slog.Logger
+	// Stopping, when closed, releases those who poll: they are answered 202 and ask the next process (§3.6).
+	Stopping <-chan struct{}
+	// PollWait is how long a poll is held; 0 is 29 s (§3.6).
+	PollWait time.Duration
+}
+
+// call is a request that has been routed and whose caller is known.
+type call struct {
+	w         http.ResponseWriter
+	r         *http.Request
+	caller    payment.Caller
+	clientIP  string
+	reference string
+}
+
+// routes are the endpoints below /v1: a star stands for the transaction's reference.
+var routes = []struct {
+	path   []string
+	method string
+	handle func(*Server, *call) error
+}{
+	{[]string{"transactions"}, http.MethodPost, (*Server).create},
+	{[]string{"transactions", "*"}, http.MethodGet, (*Server).fetch},
+	{[]string{"transactions", "*", "cancel"}, http.MethodPost, (*Server).cancel},
+}
+
+// ServeHTTP serves one request; mount it at the root of its address, or strip what is in front.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.serve(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	caller, ip, err := s.authenticate(r)
+	if err != nil {
+		return err
+	}
+	access.Note(r.Context(), slog.Int64("merchant", int64(caller.Merchant.ID)), slog.String("tid", caller.Terminal.PublicID))
+	path := segments(r.URL)
+	var allowed []string
+	for _, route := range routes {
+		reference, ok := match(route.path, path)
+		if !ok {
+			continue
+		}
+		if route.method != r.Method {
+			allowed = append(allowed, route.method)
+			continue
+		}
+		return route.handle(s, &call{w: w, r: r, caller: caller, clientIP: ip, reference: reference})
+	}
+	if allowed != nil {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		return Refuse(FailMethodNotAllowed, "%s is not possible here; %s is.", r.Method, strings.Join(allowed, ", "))
+	}
+	return Refuse(FailNotFound, "There is nothing at this path.")
+}
+
+// segments are the parts of a path, percent-decoded once each, below the version: repeated slashes count as one, and one at the end
+// does not count (§1.2). Nil is a path that does not begin with /v1 or /api/v1.
+func segments(u *url.URL) []string {
+	var parts []string
+	for part := range strings.SplitSeq(u.EscapedPath(), "/") {
+		if part == "" {
+			continue
+		}
+		text, err := url.PathUnescape(part)
+		if err != nil {
+			return nil
+		}
+		parts = append(parts, text)
+	}
+	if len(parts) > 0 && parts[0] == "api" {
+		parts = parts[1:]
+	}
+	if len(parts) == 0 || parts[0] != "v1" {
+		return nil
+	}
+	return parts[1:]
+}
+
+func match(pattern, path []string) (reference string, ok bool) {
+	if len(pattern) != len(path) {
+		return "", false
+	}
+	for i, p := range pattern {
+		switch p {
+		case "*":
+			reference = path[i]
+		case path[i]:
+		default:
+			return "", false
+		}
+	}
+	return reference, true
+}
+
+// authenticate finds the caller by its bearer token (§2).
+func (s *Server) authenticate(r *http.Request) (payment.Caller, string, error) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	ip, err := netip.ParseAddr(host)
+	if err == nil {
+		host = ip.Unmap().WithZone("").String()
+	}
+	token, ok := ParseBearer(r.Header.Get("Authorization"))
+	if !ok {
+		return payment.Caller{}, "", Refuse(FailUnauthorised, "Send the header: Authorization: Bearer <token>.")
+	}
+	caller, err := s.Core.Caller(r.Context(), Protocol, token.Reveal())
+	if err != nil {
+		return payment.Caller{}, "", err
+	}
+	if !allowedIP(caller.Credential.Profile.AllowedIPs, ip) {
+		return payment.Caller{}, "", Refuse(FailForbidden, "This token is not accepted from %s.", host)
+	}
+	return caller, host, nil
+}
+
+// allowedIP reports whether a list of addresses and prefixes holds an address. An empty list holds all; what cannot be read holds none.
+func allowedIP(list string, ip netip.Addr) bool {
+	if list == "" {
+		return true
+	}
+	for entry := range strings.SplitSeq(list, ",") {
+		entry = strings.TrimSpace(entry)
+		if prefix, err := netip.ParsePrefix(entry); err == nil && prefix.Contains(ip.Unmap()) {
+			return true
+		}
+		if one, err := netip.ParseAddr(entry); err == nil && one == ip.Unmap() {
+			return true
+		}
+	}
+	return false
+}
+
+// body reads the body of a POST: as JSON and not too long (§2, §3.0).
+func (c *call) body() ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, BodyMax))
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, Refuse(FailRequestTooLarge, "The body is longer than %d bytes.", BodyMax)
+	case err != nil:
+		return nil, Refuse(FailInvalidRequest, "The body could not be read to its end.")
+	}
+	media, _, _ := strings.Cut(c.r.Header.Get("Content-Type"), ";")
+	if len(body) > 0 && !strings.EqualFold(strings.TrimSpace(media), "application/json") {
+		return nil, Refuse(FailUnsupportedMediaType, "Send Content-Type: application/json.")
+	}
+	return body, nil
+}
+
+// create is E1 and E2: a purchase or a refund. A resend is answered with the transaction as it is now (§6.1).
+func (s *Server) create(c *call) error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	r, err := DecodeRequest(body)
+	if err != nil {
+		return err
+	}
+	if r.IsRefund() {
+		return s.refund(c, r)
+	}
+	if r.IsWebsite() {
+		return refuse(FailUnsupportedSaleType, "saleType", "website is not enabled.")
+	}
+	cmd, err := saleCommand(r, c.caller, c.clientIP)
+	if err != nil {
+		return err
+	}
+	v, err := s.Core.Sell(c.r.Context(), cmd)
+	var reused *payment.KeyReusedError
+	if errors.As(err, &reused) {
+		return conflict(reused, r)
+	}
+	if err != nil {
+		return err
+	}
+	return s.answerPurchase(c, v, http.StatusOK)
+}
+
+func (s *Server) refund(c *call, r *CreateRequest) error {
+	cmd, err := refundCommand(r, c.caller, c.clientIP)
+	if err != nil {
+		return err
+	}
+	v, err := s.Core.Refund(c.r.Context(), cmd)
+	var reused *payment.KeyReusedError
+	if errors.As(err, &reused) {
+		return conflict(reused, r)
+	}
+	if err != nil {
+		if e := refusal(err, true); e != nil {
+			return e
+		}
+		return err
+	}
+	return s.answerRefund(c, v, http.StatusOK)
+}
+
+// fetch is E3, and with waitForCompletion=true E4: the long poll.
+func (s *Server) fetch(c *call) error {
+	v, op, err := s.Core.Find(c.r.Context(), c.caller.Merchant.ID, keyOf(c.reference))
+	if err != nil {
+		return err
+	}
+	poll := c.r.URL.Query().Get("waitForCompletion") == "true"
+	ctx, stop := s.polling(c.r.Context())
+	defer stop()
+	limit := s.PollWait
+	if limit == 0 {
+		limit = pollWait
+	}
+	if op != nil {
+		rv := payment.RefundView{Refund: *op, Payment: v.Payment}
+		final := func(v payment.RefundView) bool {
+			return v.Refund.State == payment.Approved || v.Refund.State == payment.Declined
+		}
+		if poll && !final(rv) {
+			if rv, err = s.Core.AwaitRefund(ctx, rv.Payment.Merchant, rv.Payment.ID, rv.Refund.ID, limit, final); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		return s.answerRefund(c, rv, polled(poll && !final(rv)))
+	}
+	final := func(v payment.View) bool { return wireStates[v.Payment.State].approved != nil }
+	if poll && !final(v) {
+		if v, err = s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, limit, final); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return s.answerPurchase(c, v, polled(poll && !final(v)))
+}
+
+// polled is the status of a fetch: 202 sends the poller round again.
+func polled(pending bool) int {
+	if pending {
+		return http.StatusAccepted
+	}
+	return http.StatusOK
+}
+
+// polling is a context that also ends when the server stops.
+func (s *Server) polling(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if s.Stopping == nil {
+		return ctx, cancel
+	}
+	done := ctx.Done()
+	go func() {
+		select {
+		case <-s.Stopping:
+			cancel()
+		case <-done:
+		}
+	}()
+	return ctx, cancel
+}
+
+// cancel is E5. An unknown reference is refused, and remembered: a purchase that comes later with it is never charged (§3.7).
+func (s *Server) cancel(c *call) error {
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	if len(body) > 0 {
+		if v, err := parse(body); err != nil || v.kind != objectKind {
+			return Refuse(FailInvalidRequest, "The body of a cancel is empty or a JSON object.")
+		}
+	}
+	v, err := s.Core.Cancel(c.r.Context(), payment.CancelCommand{Caller: c.caller, Key: keyOf(c.reference), Window: cancelWindow, GiveBack: true,
+		CloseFor: cancelWindow})
+	if err != nil {
+		return err
+	}
+	return s.answerPurchase(c, v, http.StatusOK)
+}
+
+func (s *Server) answerPurchase(c *call, v payment.View, status int) error {
+	access.Note(c.r.Context(), slog.String("payment", v.Payment.Number()), slog.String("state", string(v.Payment.State)))
+	t, err := purchaseTransaction(v, c.caller)
+	if err != nil {
+		return err
+	}
+	return write(c.w, t, status)
+}
+
+func (s *Server) answerRefund(c *call, v payment.RefundView, status int) error {
+	access.Note(c.r.Context(), slog.String("payment", v.Payment.Number()), slog.String("refund", v.Refund.Number),
+		slog.String("state", string(v.Refund.State)))
+	t, err := refundTransaction(v, c.caller)
+	if err != nil {
+		return err
+	}
+	return write(c.w, t, status)
+}
+
+func write(w http.ResponseWriter, t *Transaction, status int) error {
+	body, err := t.Encode()
+	if err != nil {
+		return err
+	}
+	send(w, status, body)
+	return nil
+}
+
+func send(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // A caller that has left asks again.
+}
+
+// fail answers with an error in the protocol's form. What the caller cannot know goes to the log only.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	e := refusal(err, false)
+	if e == nil {
+		e = Refuse(FailInternalError, "The outcome is not known here; send the same request again.")
+		if r.Context().Err() == nil {
+			s.Log.Error("upp: request failed", "path", r.URL.Path, "error", err)
+		}
+	}
+	access.Note(r.Context(), slog.String("failure", string(e.Failure)))
+	if e.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	send(w, e.Status, e.Body())
+}

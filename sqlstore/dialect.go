@@ -1,0 +1,27 @@
+package sqlstore
+
+import (
+	"time"
+
+	"github.com/pressly/goose/v3"
+)
+
+// dialect is all in which the engines differ beyond how they connect. Every other statement has one text for both.
+type dialect struct {
+	goose goose.Dialect
+	// now is SQL for the database's time in Unix milliseconds, made with a parameter whose value is clock's.
+	now   func(param string) string
+	clock func() int64
+	// alone says that one server process has the store to itself: a new incarnation owns at once all that earlier ones had in hand.
+	alone bool
+}
+
+// sqliteDialect takes the database's time from the process: there is only one.
+func sqliteDialect(now func() time.Time) dialect {
+	return dialect{
+		goose: goose.DialectSQLite3,
+		now:   func(param string) string { return param },
+		clock: func() int64 { return now().UnixMilli() },
+		alone: true,
+	}
+}

@@ -1,0 +1,370 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/tillgate/tillgate/payment"
+)
+
+// The files of a data folder.
+const (
+	databaseFile = "tillgate.db"
+	lockFile     = "tillgate.lock" // Held by the server, all its life.
+	turnFile     = "tillgate.turn" // Held by a tool while it writes, and by whoever migrates.
+)
+
+// What a connection is set to. Each is a limit or a promise, so each has its reason.
+const (
+	// busyTimeout is how long a statement waits for another process. Nobody holds the write lock for longer than a group takes.
+	busyTimeout = 10 * time.Second
+	// checkpointPages is how much log gathers before it is copied into the database: 16 MiB. The writer does the copying itself, right
+	// after a commit: another connection could never copy the last page while there is load, and the log would grow without end. At four
+	// times SQLite's own value, a page that many payments share is copied and synced a quarter as often, and a restart still reads the
+	// log in a fraction of a second.
+	checkpointPages = 4096
+	// logBytesMax is what is left of a log that a slow reader made large, once it has been copied.
+	logBytesMax = 64 << 20
+	// Caches in KiB: the writer's holds the upper levels of all indexes and the pages of today's payments.
+	writerCache = 64 << 10
+	readerCache = 8 << 10
+	// readersMax bounds the connections that read: reading is bound by processors, not by waiting.
+	readersMax = 8
+)
+
+// dsn names the database and sets a connection up. The database is not mapped into memory, since a failing disk would then kill the process
+// instead of failing a statement.
+func dsn(dir string, readOnly bool) string {
+	pragmas := []string{
+		"journal_mode(WAL)",
+		"synchronous(FULL)",                       // Durable when COMMIT returns.
+		"fullfsync(1)", "checkpoint_fullfsync(1)", // On macOS, where fsync alone does not reach the disk.
+		"foreign_keys(1)",
+		"temp_store(MEMORY)", // The undo of savepoints, which would else be a file.
+		"wal_autocheckpoint(" + strconv.Itoa(checkpointPages) + ")",
+		"journal_size_limit(" + strconv.Itoa(logBytesMax) + ")",
+		"trusted_schema(0)",
+	}
+	cache := writerCache
+	if readOnly {
+		cache = readerCache
+		pragmas = append(pragmas, "query_only(1)")
+	}
+	q := url.Values{
+		"_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)},
+		"_txlock":       {"immediate"},
+		"_error_rc":     {"1"},
+		"_pragma":       append(pragmas, "cache_size(-"+strconv.Itoa(cache)+")"),
+	}
+	u := url.URL{Scheme: "file", Path: filepath.Join(dir, databaseFile), RawQuery: q.Encode()}
+	return u.String()
+}
+
+// sqliteEngine runs transactions on SQLite.
+type sqliteEngine struct {
+	lock    *fileLock // Nil for a tool.
+	turn    *fileLock
+	writer  *writer
+	readers chan *sqliteConn // One slot each; nil where none is open.
+	connect func() (*sqliteConn, error)
+	closed  chan struct{}
+	once    sync.Once
+	err     error
+}
+
+func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, err error) {
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", cfg.Dir, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	e := &sqliteEngine{readers: make(chan *sqliteConn, readersMax), closed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.lock.close(), e.turn.close())
+		}
+	}()
+	if !cfg.Tool {
+		if e.lock, err = takeFolder(dir); err != nil {
+			return nil, err
+		}
+	}
+	if e.turn, err = openLock(filepath.Join(dir, turnFile)); err != nil {
+		return nil, err
+	}
+	if err := prepareDatabase(ctx, dir, e.turn, d); err != nil {
+		return nil, fmt.Errorf("database in %s: %w", dir, err)
+	}
+	connector := func(readOnly bool) func() (*sqliteConn, error) {
+		return func() (*sqliteConn, error) { return openConn(dsn(dir, readOnly)) }
+	}
+	e.connect = connector(true)
+	for range readersMax {
+		e.readers <- nil
+	}
+	e.writer = newWriter(connector(false), e.turn, cfg.Tool)
+	go e.writer.run() // close waits for it.
+	return e, nil
+}
+
+// prepareDatabase makes the database and brings its tables up to date, while no other process does.
+func prepareDatabase(ctx context.Context, dir string, turn *fileLock, d *dialect) error {
+	if err := turn.take(); err != nil {
+		return err
+	}
+	defer turn.release()
+	// SQLite would make it readable for all; the files beside it get its mode.
+	f, err := os.OpenFile(filepath.Join(dir, databaseFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	connector, err := sqlite.NewConnector(dsn(dir, false))
+	if err != nil {
+		return err
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(1)
+	return errors.Join(migrate(ctx, db, d), db.Close())
+}
+
+func (e *sqliteEngine) write(ctx context.Context, fn func(session) error) error {
+	return e.writer.do(ctx, fn)
+}
+
+func (e *sqliteEngine) read(ctx context.Context, fn func(session) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var c *sqliteConn
+	select {
+	case <-e.closed:
+		return errClosed
+	default:
+	}
+	select {
+	case c = <-e.readers:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.closed:
+		return errClosed
+	}
+	healthy := false
+	defer func() { // Also after a panic of fn, which goes on.
+		if !healthy && c != nil {
+			_ = c.close() // Only the connection is lost: it has read, not written.
+			c = nil
+		}
+		e.readers <- c
+	}()
+	if c == nil {
+		var err error
+		if c, err = e.connect(); err != nil {
+			return err
+		}
+	}
+	if _, err := c.exec(begin); err != nil {
+		return err
+	}
+	err := fn(c)
+	_, end := c.exec(rollback)
+	healthy = end == nil && c.broken == nil
+	return err
+}
+
+func (e *sqliteEngine) stats() Stats { return e.writer.stats() }
+
+// close lets the writer finish what is queued and the readers what they read.
+func (e *sqliteEngine) close() error {
+	e.once.Do(func() {
+		close(e.closed)
+		e.err = e.writer.close()
+		for range readersMax {
+			if c := <-e.readers; c != nil {
+				e.err = errors.Join(e.err, c.close())
+			}
+		}
+		e.err = errors.Join(e.err, e.turn.close(), e.lock.close())
+	})
+	return e.err
+}
+
+// sqliteConn is one connection with its prepared statements. It goes below database/sql, whose pool and conversions cost as much as a
+// small statement does. One goroutine uses it at a time.
+type sqliteConn struct {
+	conn  driver.Conn
+	stmts map[string]*sqliteStmt
+	args  []driver.NamedValue
+	// broken is set by an error that may have ended the transaction, or after which nothing in it may be trusted.
+	broken error
+}
+
+type sqliteStmt struct {
+	exec  driver.StmtExecContext
+	query driver.StmtQueryContext
+	close func() error
+	dest  []driver.Value
+	row   row
+}
+
+// The statements that make transactions.
+const (
+	begin          = `BEGIN`
+	beginImmediate = `BEGIN IMMEDIATE`
+	commit         = `COMMIT`
+	rollback       = `ROLLBACK`
+	savepoint      = `SAVEPOINT work`
+	releasePoint   = `RELEASE work`
+	rollbackTo     = `ROLLBACK TO work`
+)
+
+// openConn opens a connection. A variable of the writer and of tests decides which one.
+func openConn(dsn string) (*sqliteConn, error) {
+	connector, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := connector.Connect(context.Background())
+	if err != nil {
+		return nil, sqliteError(err)
+	}
+	return &sqliteConn{conn: conn, stmts: map[string]*sqliteStmt{}}, nil
+}
+
+func (c *sqliteConn) close() error {
+	var errs []error
+	for _, s := range c.stmts {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(append(errs, c.conn.Close())...)
+}
+
+func (c *sqliteConn) prepare(text string) (*sqliteStmt, error) {
+	if s, ok := c.stmts[text]; ok {
+		return s, nil
+	}
+	stmt, err := c.conn.Prepare(text)
+	if err != nil {
+		return nil, err
+	}
+	s := &sqliteStmt{close: stmt.Close}
+	s.exec, _ = stmt.(driver.StmtExecContext)
+	s.query, _ = stmt.(driver.StmtQueryContext)
+	c.stmts[text] = s
+	return s, nil
+}
+
+// bind reuses one slice: the driver copies arguments before it returns.
+func (c *sqliteConn) bind(args []any) []driver.NamedValue {
+	c.args = c.args[:0]
+	for i, a := range args {
+		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: a})
+	}
+	return c.args
+}
+
+// exec runs a statement. The context is never one that ends: an interrupted statement ends the whole group's transaction.
+func (c *sqliteConn) exec(text string, args ...any) (int64, error) {
+	s, err := c.prepare(text)
+	if err != nil {
+		return 0, c.failed(err)
+	}
+	res, err := s.exec.ExecContext(context.Background(), c.bind(args))
+	if err != nil {
+		return 0, c.failed(err)
+	}
+	return res.RowsAffected()
+}
+
+func (c *sqliteConn) query(each func(*row) error, text string, args ...any) error {
+	s, err := c.prepare(text)
+	if err != nil {
+		return c.failed(err)
+	}
+	rows, err := s.query.QueryContext(context.Background(), c.bind(args))
+	if err != nil {
+		return c.failed(err)
+	}
+	if s.dest == nil {
+		s.dest = make([]driver.Value, len(rows.Columns()))
+		s.row.values = make([]any, len(s.dest))
+	}
+	for {
+		err := rows.Next(s.dest)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			_ = rows.Close() // The first error tells.
+			return c.failed(err)
+		}
+		for i, v := range s.dest {
+			s.row.values[i] = v
+		}
+		s.row.next = 0
+		if err := each(&s.row); err != nil {
+			_ = rows.Close()
+			return err
+		}
+	}
+	if err := rows.Close(); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// failed translates a driver's error, and remembers one that spoils the transaction.
+func (c *sqliteConn) failed(err error) error {
+	translated := sqliteError(err)
+	if !harmless(err) {
+		c.broken = translated
+	}
+	return translated
+}
+
+// harmless reports whether an error has undone its own statement and nothing else. All that is not known to be so may have ended the
+// transaction: a full disk, I/O errors, lack of memory, an interrupt.
+func harmless(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+		return true
+	}
+	return false
+}
+
+// sqliteError makes the core's sentinel of a driver's error, by its code. The driver's words stay as text.
+func sqliteError(err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("database: %w", err)
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_CONSTRAINT:
+		return fmt.Errorf("%w: %v", errRefused, err)
+	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:
+		return fmt.Errorf("database: %v", err)
+	default: // Full, busy, read-only, broken: it may be better later, once people have looked after it.
+		return fmt.Errorf("%w: database: %v", payment.ErrUnavailable, err)
+	}
+}

@@ -1,0 +1,150 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tillgate/tillgate/payment"
+)
+
+// conflictTries bounds how often a closure that met payment.ErrStoreConflict is run again. What it lost against has committed, so the
+// second run nearly always goes through.
+const conflictTries = 5
+
+// blockMax bounds a block of IDs: a process that asked for more by mistake would waste public numbers, of which there are 10^12.
+const blockMax = 1_000_000
+
+// Config says where a store is.
+type Config struct {
+	// Dir is the data folder. It is made when it is not there, readable by nobody else.
+	Dir string
+	// Tool opens the folder of a running server beside it, for operators' commands: it takes no lock of the folder, and its writes take
+	// turns with the server's.
+	Tool bool
+	// Now is the clock by which leases run.
+	Now func() time.Time
+}
+
+// Validate names the field that is wrong, and the remedy.
+func (c Config) Validate() error {
+	switch {
+	case c.Dir == "":
+		return &payment.FieldError{Field: "dir", Problem: "is empty: name the data folder"}
+	case c.Now == nil:
+		return &payment.FieldError{Field: "now", Problem: "is missing: pass a clock, such as time.Now"}
+	}
+	return nil
+}
+
+// Store is payment.Store, with the rows that operators keep.
+type Store struct {
+	engine  engine
+	dialect dialect
+	leases  leases
+}
+
+var _ payment.Store = (*Store)(nil)
+
+// engine is how a database runs transactions. It runs a closure again when the database asks for it.
+type engine interface {
+	write(ctx context.Context, fn func(session) error) error
+	read(ctx context.Context, fn func(session) error) error
+	stats() Stats
+	close() error
+}
+
+// Open opens a store and brings its tables up to date. Close it when all who use it have ended.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	d := sqliteDialect(cfg.Now)
+	e, err := openSQLite(ctx, cfg, &d)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{engine: e, dialect: d, leases: newLeases(&d)}, nil
+}
+
+// Close runs the work that is queued, and then closes. What comes later is answered with payment.ErrUnavailable.
+func (s *Store) Close() error { return s.engine.close() }
+
+// InTx runs fn in a transaction and returns after it is durable. fn may run again, in another goroutine than the caller's and beside
+// nothing else: it must touch nothing but tx and its own results, end soon, and not call runtime.Goexit (which testing's FailNow does).
+// A panic of fn rolls back and goes on in the caller. While fn has not begun, the end of ctx takes it back; then its outcome is awaited.
+func (s *Store) InTx(ctx context.Context, fn func(payment.Tx) error) error {
+	return s.write(ctx, func(t *txn) error { return fn(t) })
+}
+
+// Read runs fn over one consistent state.
+func (s *Store) Read(ctx context.Context, fn func(payment.Reader) error) error {
+	return s.read(ctx, func(r *reader) error { return fn(r) })
+}
+
+func (s *Store) write(ctx context.Context, fn func(*txn) error) error {
+	return s.engine.write(ctx, func(session session) error {
+		t := &txn{reader{statements{session: session}}, s}
+		err := fn(t)
+		if t.failed != nil && (err == nil || !errors.Is(err, t.failed)) {
+			return t.failed
+		}
+		return err
+	})
+}
+
+func (s *Store) read(ctx context.Context, fn func(*reader) error) error {
+	return s.engine.read(ctx, func(session session) error { return fn(&reader{statements{session: session}}) })
+}
+
+const updateBlock = `-- every merchant
+UPDATE id_blocks SET next = next + $1 WHERE only_row = 1 AND next + $1 <= 1000000000000 RETURNING next`
+
+// Block hands out size fresh IDs and returns the first of them.
+func (s *Store) Block(ctx context.Context, size int64) (payment.ID, error) {
+	if size < 1 || size > blockMax {
+		return 0, fmt.Errorf("block of %d IDs: want 1 to %d: %w", size, blockMax, payment.ErrInvalid)
+	}
+	var first payment.ID
+	err := s.write(ctx, func(t *txn) (err error) {
+		first, err = t.block(size)
+		return err
+	})
+	return first, wrap(err, "block of %d IDs", size)
+}
+
+func (t *txn) block(size int64) (payment.ID, error) {
+	var next payment.ID
+	err := t.one(func(r *row) error {
+		next = r.id()
+		return nil
+	}, updateBlock, size)
+	if errors.Is(err, payment.ErrNotFound) {
+		return 0, fmt.Errorf("all 10^12 IDs are handed out: %w", payment.ErrUnavailable)
+	}
+	return next - payment.ID(size), err
+}
+
+const touch = `-- every merchant
+UPDATE id_blocks SET next = next WHERE only_row = 1`
+
+// Check reports whether the store can make a write durable now.
+func (s *Store) Check(ctx context.Context) error {
+	return wrap(s.write(ctx, func(t *txn) error {
+		_, err := t.exec(touch)
+		return err
+	}), "check")
+}
+
+// Stats is what a store has done since it was opened, for metrics.
+type Stats struct {
+	Queue     int               // Work that waits for its turn now.
+	Groups    uint64            // Commits.
+	Work      uint64            // Pieces of work that those commits carried.
+	GroupSize map[uint64]uint64 // Commits that carried at most so many, by that number; those above the largest are in Groups only.
+	Broken    uint64            // Groups that failed and were run again one by one.
+}
+
+// Stats is what the store has done so far.
+func (s *Store) Stats() Stats { return s.engine.stats() }

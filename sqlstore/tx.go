@@ -1,0 +1,285 @@
+package sqlstore
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tillgate/tillgate/ledger"
+	"github.com/tillgate/tillgate/money"
+	"github.com/tillgate/tillgate/payment"
+)
+
+// reader is a payment.Reader over one transaction.
+type reader struct{ statements }
+
+// txn is a payment.Tx over one transaction.
+type txn struct {
+	reader
+	store *Store
+}
+
+var (
+	_ payment.Reader = (*reader)(nil)
+	_ payment.Tx     = (*txn)(nil)
+)
+
+// wrap says what was being done, unless all went well.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
+}
+
+// changed turns "no row was changed" into payment.ErrStoreConflict.
+func changed(n int64, err error) error {
+	if err == nil && n == 0 {
+		return payment.ErrStoreConflict
+	}
+	return err
+}
+
+// inserted turns "the row was there already" into payment.ErrConflict.
+func inserted(n int64, err error) error {
+	if err == nil && n == 0 {
+		return fmt.Errorf("there already: %w", payment.ErrConflict)
+	}
+	return err
+}
+
+// currency trusts what the store wrote, except that it must still be a currency.
+func (r *row) currency() (money.Currency, error) {
+	code := r.text()
+	cur, err := money.ParseCurrency(code)
+	if err != nil {
+		return cur, fmt.Errorf("stored currency %q: %w", code, err)
+	}
+	return cur, nil
+}
+
+// Keys.
+
+const selectKey = `SELECT merchant_id, scope, key, mac, payment_id, operation_id, closed_to
+FROM payment_keys WHERE merchant_id = $1 AND scope = $2 AND key = $3`
+
+// Key finds a key.
+func (r *reader) Key(merchant payment.MerchantID, key payment.Key) (payment.KeyRow, error) {
+	var k payment.KeyRow
+	err := r.one(func(r *row) (err error) {
+		k.Merchant, k.Key.Scope, k.Key.Key = r.merchantID(), r.text(), r.text()
+		mac := r.text()
+		k.Payment, k.Operation, k.ClosedTo = r.id(), r.id(), r.time()
+		if mac != "" {
+			k.MAC, err = hex.DecodeString(mac)
+		}
+		return err
+	}, selectKey, int64(merchant), key.Scope, key.Key)
+	return k, wrap(err, "key %s %q of merchant %d", key.Scope, key.Key, merchant)
+}
+
+var insertKey = `INSERT INTO payment_keys (merchant_id, scope, key, mac, payment_id, operation_id, closed_to)
+VALUES (` + params(7) + `) ON CONFLICT DO NOTHING`
+
+// InsertKey stores a key, or returns the one that is there.
+func (t *txn) InsertKey(row payment.KeyRow) (payment.KeyRow, bool, error) {
+	n, err := t.exec(insertKey, int64(row.Merchant), row.Key.Scope, row.Key.Key, hex.EncodeToString(row.MAC), int64(row.Payment),
+		int64(row.Operation), millis(row.ClosedTo))
+	if err != nil {
+		return payment.KeyRow{}, false, wrap(err, "insert key %s %q of merchant %d", row.Key.Scope, row.Key.Key, row.Merchant)
+	}
+	if n > 0 {
+		return row, true, nil
+	}
+	stored, err := t.Key(row.Merchant, row.Key)
+	return stored, false, err
+}
+
+const updateKey = `UPDATE payment_keys SET mac = $6, payment_id = $7, operation_id = $8, closed_to = $9
+WHERE merchant_id = $1 AND scope = $2 AND key = $3 AND payment_id = $4 AND operation_id = $5`
+
+// UpdateKey lets a key stand for something else.
+func (t *txn) UpdateKey(old, row payment.KeyRow) error {
+	n, err := t.exec(updateKey, int64(old.Merchant), old.Key.Scope, old.Key.Key, int64(old.Payment), int64(old.Operation),
+		hex.EncodeToString(row.MAC), int64(row.Payment), int64(row.Operation), millis(row.ClosedTo))
+	return wrap(changed(n, err), "update key %s %q of merchant %d", old.Key.Scope, old.Key.Key, old.Merchant)
+}
+
+// Payments.
+
+const paymentColumns = `merchant_id, id, version, state, protocol, key_scope, key, credential_id, store_id, terminal_id, number_prefix,
+number_digits, currency, amount, tip, method, flow, attempt_id, authorize_only, retryable, captured, reserved, refunded, fee, fee_returned,
+fee_millionths, fee_fixed, zone, cut_off, failure, failure_text, created_at, modified_at, expires_at, paid_at, business_day, due_at, echo`
+
+const selectPayment = `SELECT ` + paymentColumns + ` FROM payments WHERE merchant_id = $1 AND id = $2`
+
+// Payment finds a payment.
+func (r *reader) Payment(merchant payment.MerchantID, id payment.ID) (payment.Payment, error) {
+	var p payment.Payment
+	err := r.one(func(r *row) error {
+		p.Merchant, p.ID, p.Version = r.merchantID(), r.id(), r.int()
+		p.State, p.Protocol = payment.State(r.text()), r.text()
+		p.Key.Scope, p.Key.Key = r.text(), r.text()
+		p.Credential, p.Store, p.Terminal = r.id(), r.id(), r.id()
+		p.Numbering.Prefix, p.Numbering.Digits = r.text(), int(r.int())
+		cur, err := r.currency()
+		p.Amount, p.Tip = money.New(r.int(), cur), r.int()
+		p.Method, p.Flow, p.Attempt = r.text(), payment.Flow(r.text()), r.id()
+		p.AuthorizeOnly, p.Retryable = r.flag(), r.flag()
+		p.Captured, p.Reserved, p.Refunded = r.int(), r.int(), r.int()
+		p.Fee, p.FeeReturned = r.int(), r.flag()
+		p.Rate.Millionths, p.Rate.Fixed = r.int(), r.int()
+		p.Calendar.Zone, p.Calendar.CutOff = r.text(), r.duration()
+		p.Failure, p.FailureText = payment.Reason(r.text()), r.text()
+		p.CreatedAt, p.ModifiedAt, p.ExpiresAt, p.PaidAt = r.time(), r.time(), r.time(), r.time()
+		p.Day, p.DueAt, p.Echo = payment.Day(r.int()), r.time(), r.raw()
+		return err
+	}, selectPayment, int64(merchant), int64(id))
+	return p, wrap(err, "payment %d of merchant %d", id, merchant)
+}
+
+var insertPayment = `INSERT INTO payments (` + paymentColumns + `) VALUES (` + params(38) + `) ON CONFLICT DO NOTHING`
+
+// InsertPayment stores a new payment as it is, its version too.
+func (t *txn) InsertPayment(p *payment.Payment) error {
+	n, err := t.exec(insertPayment,
+		int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Protocol, p.Key.Scope, p.Key.Key, int64(p.Credential), int64(p.Store),
+		int64(p.Terminal), p.Numbering.Prefix, int64(p.Numbering.Digits), p.Amount.Currency().Code(), p.Amount.Minor(), p.Tip, p.Method,
+		string(p.Flow), int64(p.Attempt), flag(p.AuthorizeOnly), flag(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
+		flag(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, p.Calendar.Zone, p.Calendar.CutOff.Milliseconds(), string(p.Failure),
+		p.FailureText, millis(p.CreatedAt), millis(p.ModifiedAt), millis(p.ExpiresAt), millis(p.PaidAt), int64(p.Day), millis(p.DueAt),
+		string(p.Echo))
+	return wrap(inserted(n, err), "insert payment %d of merchant %d", p.ID, p.Merchant)
+}
+
+// updatePayment leaves alone what a payment is born with: its names, its numbering, currency, calendar, time of birth and echo.
+const updatePayment = `UPDATE payments SET version = version + 1, state = $4, amount = $5, tip = $6, method = $7, flow = $8,
+attempt_id = $9, authorize_only = $10, retryable = $11, captured = $12, reserved = $13, refunded = $14, fee = $15, fee_returned = $16,
+fee_millionths = $17, fee_fixed = $18, failure = $19, failure_text = $20, modified_at = $21, expires_at = $22, paid_at = $23,
+business_day = $24, due_at = $25
+WHERE merchant_id = $1 AND id = $2 AND version = $3`
+
+// UpdatePayment writes what may have changed, if the version is still the one read.
+func (t *txn) UpdatePayment(p *payment.Payment) error {
+	n, err := t.exec(updatePayment, int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Amount.Minor(), p.Tip, p.Method,
+		string(p.Flow), int64(p.Attempt), flag(p.AuthorizeOnly), flag(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
+		flag(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, string(p.Failure), p.FailureText, millis(p.ModifiedAt), millis(p.ExpiresAt),
+		millis(p.PaidAt), int64(p.Day), millis(p.DueAt))
+	if err := changed(n, err); err != nil {
+		return wrap(err, "update payment %d of merchant %d", p.ID, p.Merchant)
+	}
+	p.Version++
+	return nil
+}
+
+// Operations.
+
+const operationColumns = `merchant_id, payment_id, id, version, kind, state, target_id, key_scope, key, number, round, acquirer, currency,
+amount, rest, failure, failure_text, result, business_day, created_at, settled_at, due_at, owner, tries, flagged, echo`
+
+const (
+	selectOperation = `SELECT ` + operationColumns + ` FROM operations WHERE merchant_id = $1 AND payment_id = $2 AND id = $3`
+
+	selectOperations = `SELECT ` + operationColumns + ` FROM operations WHERE merchant_id = $1 AND payment_id = $2 ORDER BY id`
+)
+
+func (r *row) operation() (payment.Operation, error) {
+	var o payment.Operation
+	o.Merchant, o.Payment, o.ID, o.Version = r.merchantID(), r.id(), r.id(), r.int()
+	o.Kind, o.State = payment.Kind(r.text()), payment.OperationState(r.text())
+	o.Target, o.Key.Scope, o.Key.Key = r.id(), r.text(), r.text()
+	o.Number, o.Round, o.Acquirer = r.text(), int(r.int()), r.text()
+	cur, curErr := r.currency()
+	o.Amount, o.Rest = money.New(r.int(), cur), r.flag()
+	o.Failure, o.FailureText = payment.Reason(r.text()), r.text()
+	err := r.decode("result", &o.Result)
+	o.Day, o.CreatedAt, o.SettledAt = payment.Day(r.int()), r.time(), r.time()
+	o.DueAt, o.Owner, o.Tries, o.Flagged = r.time(), r.int(), int(r.int()), r.flag()
+	o.Echo = r.raw()
+	return o, errors.Join(curErr, err)
+}
+
+// Operation finds an operation of a payment.
+func (r *reader) Operation(merchant payment.MerchantID, of, id payment.ID) (payment.Operation, error) {
+	var o payment.Operation
+	err := r.one(func(r *row) (err error) {
+		o, err = r.operation()
+		return err
+	}, selectOperation, int64(merchant), int64(of), int64(id))
+	return o, wrap(err, "operation %d of payment %d of merchant %d", id, of, merchant)
+}
+
+// Operations lists a payment's operations in the order of their IDs.
+func (r *reader) Operations(merchant payment.MerchantID, of payment.ID) ([]payment.Operation, error) {
+	var list []payment.Operation
+	err := r.query(func(r *row) error {
+		o, err := r.operation()
+		list = append(list, o)
+		return err
+	}, selectOperations, int64(merchant), int64(of))
+	return list, wrap(err, "operations of payment %d of merchant %d", of, merchant)
+}
+
+var insertOperation = `INSERT INTO operations (` + operationColumns + `) VALUES (` + params(26) + `) ON CONFLICT DO NOTHING`
+
+// InsertOperation stores a new operation as it is, its version too.
+func (t *txn) InsertOperation(o *payment.Operation) error {
+	result, err := encodeJSON(o.Result)
+	if err != nil {
+		return wrap(err, "result of operation %d", o.ID)
+	}
+	n, err := t.exec(insertOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.Kind), string(o.State),
+		int64(o.Target), o.Key.Scope, o.Key.Key, o.Number, int64(o.Round), o.Acquirer, o.Amount.Currency().Code(), o.Amount.Minor(),
+		flag(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt),
+		o.Owner, int64(o.Tries), flag(o.Flagged), string(o.Echo))
+	return wrap(inserted(n, err), "insert operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
+}
+
+// updateOperation leaves alone what an operation is born with: its names, kind, target, currency, time of birth and echo.
+const updateOperation = `UPDATE operations SET version = version + 1, state = $5, number = $6, round = $7, acquirer = $8, amount = $9,
+rest = $10, failure = $11, failure_text = $12, result = $13, business_day = $14, settled_at = $15, due_at = $16, owner = $17, tries = $18,
+flagged = $19
+WHERE merchant_id = $1 AND payment_id = $2 AND id = $3 AND version = $4`
+
+// UpdateOperation writes what may have changed, if the version is still the one read.
+func (t *txn) UpdateOperation(o *payment.Operation) error {
+	result, err := encodeJSON(o.Result)
+	if err != nil {
+		return wrap(err, "result of operation %d", o.ID)
+	}
+	n, err := t.exec(updateOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.State), o.Number,
+		int64(o.Round), o.Acquirer, o.Amount.Minor(), flag(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day),
+		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), flag(o.Flagged))
+	if err := changed(n, err); err != nil {
+		return wrap(err, "update operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
+	}
+	o.Version++
+	return nil
+}
+
+// Ledger.
+
+var insertEntry = `INSERT INTO ledger_entries (merchant_id, payment_id, operation_id, currency, acquirer, business_day, receivable, payable,
+fees, tips, posted_at) VALUES (` + params(11) + `) ON CONFLICT DO NOTHING`
+
+// Post stores the journal entry of an approved operation. A second one for the same operation is refused with payment.ErrConflict.
+func (t *txn) Post(o *payment.Operation, e ledger.Entry, at time.Time) error {
+	n, err := t.exec(insertEntry, int64(o.Merchant), int64(o.Payment), int64(o.ID), e.Currency.Code(), o.Acquirer, int64(o.Day),
+		e.Postings.Receivable, e.Postings.Payable, e.Postings.Fees, e.Postings.Tips, millis(at))
+	return wrap(inserted(n, err), "post operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
+}
+
+// PostgreSQL sums BIGINT as NUMERIC, hence the casts.
+const selectBalances = `SELECT currency, CAST(SUM(receivable) AS BIGINT), CAST(SUM(payable) AS BIGINT), CAST(SUM(fees) AS BIGINT),
+CAST(SUM(tips) AS BIGINT) FROM ledger_entries WHERE merchant_id = $1 GROUP BY currency`
+
+// Balances sums a merchant's ledger by currency code.
+func (r *reader) Balances(merchant payment.MerchantID) (map[string]ledger.Postings, error) {
+	sums := map[string]ledger.Postings{}
+	err := r.query(func(r *row) error {
+		sums[r.text()] = ledger.Postings{Receivable: r.int(), Payable: r.int(), Fees: r.int(), Tips: r.int()}
+		return nil
+	}, selectBalances, int64(merchant))
+	return sums, wrap(err, "balances of merchant %d", merchant)
+}
