@@ -224,7 +224,7 @@ func wechatCode(s string) bool {
 // unionpayCode accepts 19 digits that start with 62, and EMVCo codes: customer-presented ones are Base64 of a TLV text that starts with
 // tag 85 "CPV01", others start with the payload format indicator 00 02 01.
 func unionpayCode(s string) bool {
-	return len(s) == 19 && digits(s) && s[:2] == "62" || strings.HasPrefix(s, "hQVDUFYwMQ") || strings.HasPrefix(s, "000201")
+	return len(s) == 19 && digits(s) && s[:2] == "62" || strings.HasPrefix(s, "hQVDUFYwM") || strings.HasPrefix(s, "000201")
 }
 
 func notEmpty(s string) bool { return s != "" }

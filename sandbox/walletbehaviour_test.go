@@ -177,8 +177,8 @@ func TestCancelFaults(t *testing.T) {
 // TestSlowAnswers measures the long times on a clock of its own.
 func TestSlowAnswers(t *testing.T) {
 	t.Parallel()
-	r := setup(t)
 	synctest.Test(t, func(t *testing.T) {
+		r := setup(t)
 		began := time.Now()
 		_, a := exchangeJSON(t, r.n.Handler(), "POST", "/v1/payments", ask("r", "code", "280000000000009057"))
 		if took := time.Since(began); took != lateBy || a["state"] != "approved" {

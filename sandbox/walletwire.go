@@ -128,7 +128,7 @@ var (
 	errNotFound     = &refusal{http.StatusNotFound, "not_found", "reference", "reference: the network does not know it"}
 	errNoRoute      = &refusal{http.StatusNotFound, "no_such_call", "", "the network has no such call; see its description"}
 	errConflict     = &refusal{http.StatusConflict, "reference_conflict", "reference", "reference: it was used before for something else"}
-	errRefunded     = &refusal{http.StatusConflict, "already_refunded", "", "the payment is refunded in part; refund the rest"}
+	errRefunded     = &refusal{http.StatusConflict, "already_refunded", "", "something of the payment was refunded already; refund the rest"}
 	errTrigger      = &refusal{http.StatusInternalServerError, "internal", "", "the network failed, as the trigger says"}
 )
 

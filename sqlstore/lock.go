@@ -35,9 +35,6 @@ func (l *fileLock) flock(how int) error {
 	}
 }
 
-// take waits for the lock.
-func (l *fileLock) take() error { return l.flock(syscall.LOCK_EX) }
-
 // try takes the lock if nobody has it.
 func (l *fileLock) try() (bool, error) {
 	err := l.flock(syscall.LOCK_EX | syscall.LOCK_NB)
@@ -57,18 +54,14 @@ func (l *fileLock) close() error {
 	return l.file.Close()
 }
 
-// pause is how often yield looks whether the other side has finished.
+// pause is how often wait looks whether the other side has finished.
 const pause = time.Millisecond
 
-// yield waits until nobody has the lock, for the given time at most: one who has been stopped holds up nobody for ever.
-func (l *fileLock) yield(atMost time.Duration) {
-	for waited := time.Duration(0); waited < atMost; waited += pause {
-		ok, err := l.try()
-		if ok {
-			l.release()
-		}
-		if ok || err != nil {
-			return
+// wait takes the lock, and gives up after the given time: one who has been stopped holds up nobody for ever.
+func (l *fileLock) wait(atMost time.Duration) (bool, error) {
+	for waited := time.Duration(0); ; waited += pause {
+		if ok, err := l.try(); ok || err != nil || waited >= atMost {
+			return ok, err
 		}
 		time.Sleep(pause)
 	}

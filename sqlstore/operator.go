@@ -202,7 +202,7 @@ func (s *Store) AddMerchant(ctx context.Context, m payment.Merchant) (payment.Me
 		if err := t.publish(kindMerchant, m.PublicID, m.ID, 0, "public_id"); err != nil {
 			return err
 		}
-		_, err = t.exec(insertMerchant, int64(m.ID), m.PublicID, m.CompanyName, m.Name, flag(m.Disabled), strings.Join(m.Currencies, ","))
+		_, err = t.exec(insertMerchant, int64(m.ID), m.PublicID, m.CompanyName, m.Name, bit(m.Disabled), strings.Join(m.Currencies, ","))
 		if err != nil {
 			return err
 		}
@@ -255,7 +255,7 @@ UPDATE merchants SET disabled = $2 WHERE id = $1`
 
 // SetMerchantDisabled disables a merchant, or enables it again.
 func (s *Store) SetMerchantDisabled(ctx context.Context, id payment.MerchantID, disabled bool) error {
-	return wrap(s.update(ctx, disableMerchant, int64(id), flag(disabled)), "merchant %d", id)
+	return wrap(s.update(ctx, disableMerchant, int64(id), bit(disabled)), "merchant %d", id)
 }
 
 // update runs a statement that must find its row.
@@ -327,7 +327,7 @@ func (s *Store) AddStore(ctx context.Context, merchant payment.MerchantID, p pay
 			return err
 		}
 		n, err := t.exec(insertStore, int64(merchant), int64(p.ID), p.PublicID, p.Name, p.Calendar.Zone, p.Calendar.CutOff.Milliseconds(),
-			flag(p.Disabled))
+			bit(p.Disabled))
 		if err == nil && n == 0 {
 			return taken("public_id")
 		}
@@ -347,7 +347,7 @@ const disableStore = `UPDATE stores SET disabled = $3 WHERE merchant_id = $1 AND
 
 // SetStoreDisabled disables a store, or enables it again.
 func (s *Store) SetStoreDisabled(ctx context.Context, merchant payment.MerchantID, id payment.ID, disabled bool) error {
-	return wrap(s.update(ctx, disableStore, int64(merchant), int64(id), flag(disabled)), "store %d of merchant %d", id, merchant)
+	return wrap(s.update(ctx, disableStore, int64(merchant), int64(id), bit(disabled)), "store %d of merchant %d", id, merchant)
 }
 
 // list reads the rows of a merchant after an ID.
@@ -401,7 +401,7 @@ func (s *Store) AddTerminal(ctx context.Context, merchant payment.MerchantID, d 
 		if err := t.publish(kindTerminal, d.PublicID, merchant, d.ID, "public_id"); err != nil {
 			return err
 		}
-		_, err = t.exec(insertTerminal, int64(merchant), int64(d.ID), d.PublicID, int64(d.Store), d.Name, flag(d.Disabled))
+		_, err = t.exec(insertTerminal, int64(merchant), int64(d.ID), d.PublicID, int64(d.Store), d.Name, bit(d.Disabled))
 		return err
 	})
 	return d, wrap(err, "add terminal %s of merchant %d", d.PublicID, merchant)
@@ -445,7 +445,7 @@ const disableTerminal = `UPDATE terminals SET disabled = $3 WHERE merchant_id = 
 
 // SetTerminalDisabled disables a terminal, or enables it again.
 func (s *Store) SetTerminalDisabled(ctx context.Context, merchant payment.MerchantID, id payment.ID, disabled bool) error {
-	return wrap(s.update(ctx, disableTerminal, int64(merchant), int64(id), flag(disabled)), "terminal %d of merchant %d", id, merchant)
+	return wrap(s.update(ctx, disableTerminal, int64(merchant), int64(id), bit(disabled)), "terminal %d of merchant %d", id, merchant)
 }
 
 // Credentials.
@@ -500,7 +500,7 @@ func (s *Store) AddCredential(ctx context.Context, c payment.Credential, secretH
 			return err
 		}
 		_, err = t.exec(insertCredential, int64(c.Merchant), int64(c.ID), c.Protocol, hex.EncodeToString(secretHash), int64(c.Store),
-			int64(c.Terminal), c.Name, flag(c.Disabled), profile)
+			int64(c.Terminal), c.Name, bit(c.Disabled), profile)
 		return err
 	})
 	return c, wrap(err, "add credential %q of merchant %d", c.Name, c.Merchant)
@@ -553,7 +553,7 @@ const disableCredential = `UPDATE credentials SET disabled = $3 WHERE merchant_i
 
 // SetCredentialDisabled disables a credential, or enables it again.
 func (s *Store) SetCredentialDisabled(ctx context.Context, merchant payment.MerchantID, id payment.ID, disabled bool) error {
-	return wrap(s.update(ctx, disableCredential, int64(merchant), int64(id), flag(disabled)), "credential %d of merchant %d", id, merchant)
+	return wrap(s.update(ctx, disableCredential, int64(merchant), int64(id), bit(disabled)), "credential %d of merchant %d", id, merchant)
 }
 
 const selectCaller = `-- every merchant

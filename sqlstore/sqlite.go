@@ -124,8 +124,12 @@ func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, e
 
 // prepareDatabase makes the database and brings its tables up to date, while no other process does.
 func prepareDatabase(ctx context.Context, dir string, turn *fileLock, d *dialect) error {
-	if err := turn.take(); err != nil {
-		return err
+	ok, err := turn.wait(busyTimeout)
+	if err != nil {
+		return fmt.Errorf("%s: %w", turnFile, err)
+	}
+	if !ok {
+		return fmt.Errorf("another command has been writing for %s: end it and try again", busyTimeout)
 	}
 	defer turn.release()
 	// SQLite would make it readable for all; the files beside it get its mode.

@@ -146,8 +146,8 @@ func (t *txn) InsertPayment(p *payment.Payment) error {
 	n, err := t.exec(insertPayment,
 		int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Protocol, p.Key.Scope, p.Key.Key, int64(p.Credential), int64(p.Store),
 		int64(p.Terminal), p.Numbering.Prefix, int64(p.Numbering.Digits), p.Amount.Currency().Code(), p.Amount.Minor(), p.Tip, p.Method,
-		string(p.Flow), int64(p.Attempt), flag(p.AuthorizeOnly), flag(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
-		flag(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, p.Calendar.Zone, p.Calendar.CutOff.Milliseconds(), string(p.Failure),
+		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
+		bit(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, p.Calendar.Zone, p.Calendar.CutOff.Milliseconds(), string(p.Failure),
 		p.FailureText, millis(p.CreatedAt), millis(p.ModifiedAt), millis(p.ExpiresAt), millis(p.PaidAt), int64(p.Day), millis(p.DueAt),
 		string(p.Echo))
 	return wrap(inserted(n, err), "insert payment %d of merchant %d", p.ID, p.Merchant)
@@ -163,8 +163,8 @@ WHERE merchant_id = $1 AND id = $2 AND version = $3`
 // UpdatePayment writes what may have changed, if the version is still the one read.
 func (t *txn) UpdatePayment(p *payment.Payment) error {
 	n, err := t.exec(updatePayment, int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Amount.Minor(), p.Tip, p.Method,
-		string(p.Flow), int64(p.Attempt), flag(p.AuthorizeOnly), flag(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
-		flag(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, string(p.Failure), p.FailureText, millis(p.ModifiedAt), millis(p.ExpiresAt),
+		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
+		bit(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, string(p.Failure), p.FailureText, millis(p.ModifiedAt), millis(p.ExpiresAt),
 		millis(p.PaidAt), int64(p.Day), millis(p.DueAt))
 	if err := changed(n, err); err != nil {
 		return wrap(err, "update payment %d of merchant %d", p.ID, p.Merchant)
@@ -231,8 +231,8 @@ func (t *txn) InsertOperation(o *payment.Operation) error {
 	}
 	n, err := t.exec(insertOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.Kind), string(o.State),
 		int64(o.Target), o.Key.Scope, o.Key.Key, o.Number, int64(o.Round), o.Acquirer, o.Amount.Currency().Code(), o.Amount.Minor(),
-		flag(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt),
-		o.Owner, int64(o.Tries), flag(o.Flagged), string(o.Echo))
+		bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt),
+		o.Owner, int64(o.Tries), bit(o.Flagged), string(o.Echo))
 	return wrap(inserted(n, err), "insert operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
 }
 
@@ -249,8 +249,8 @@ func (t *txn) UpdateOperation(o *payment.Operation) error {
 		return wrap(err, "result of operation %d", o.ID)
 	}
 	n, err := t.exec(updateOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.State), o.Number,
-		int64(o.Round), o.Acquirer, o.Amount.Minor(), flag(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day),
-		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), flag(o.Flagged))
+		int64(o.Round), o.Acquirer, o.Amount.Minor(), bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day),
+		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged))
 	if err := changed(n, err); err != nil {
 		return wrap(err, "update operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
 	}

@@ -37,8 +37,9 @@ type writer struct {
 	once    sync.Once
 
 	// Only the writer's goroutine touches these.
-	conn  *sqliteConn
-	group []*work
+	conn       *sqliteConn
+	group      []*work
+	overstayed bool // Somebody has kept the turn for longer than turnMax, and is not waited for again before it is free.
 
 	mu      sync.Mutex
 	counted Stats
@@ -154,7 +155,7 @@ func (w *writer) serve(first *work) {
 	if len(w.group) == 0 {
 		return
 	}
-	defer w.yield()()
+	defer w.takeTurn()()
 	err := w.start()
 	if err != nil {
 		// The database cannot be written at all. Those who wait hear it now, instead of one after the other when each has waited.
@@ -206,18 +207,23 @@ func (w *writer) begin(job *work) {
 	}
 }
 
-// yield gives other processes their turn, and returns what ends ours. SQLite's lock knows no queue: who asks in intervals would hardly
+// takeTurn gives other processes their turn, and returns what ends ours. SQLite's lock knows no queue: who asks in intervals would hardly
 // ever meet the moment between two groups. So a tool announces itself by a lock of a file, and the server, which works without a pause,
-// stands back while it is held.
-func (w *writer) yield() func() {
-	if !w.tool {
-		w.turn.yield(turnMax)
-		return func() {}
+// stands back while it is held. Where that fails, SQLite's lock alone decides.
+func (w *writer) takeTurn() (end func()) {
+	patience := turnMax
+	if w.overstayed {
+		patience = 0
 	}
-	if err := w.turn.take(); err != nil {
-		return func() {} // Then SQLite's lock alone decides.
+	ok, _ := w.turn.wait(patience)
+	w.overstayed = !ok
+	if ok && w.tool {
+		return w.turn.release
 	}
-	return w.turn.release
+	if ok {
+		w.turn.release()
+	}
+	return func() {}
 }
 
 // start begins a transaction.

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/fault"
 	"github.com/tillgate/tillgate/money"
 )
 
@@ -65,7 +66,7 @@ type Client struct {
 var pool = sync.OnceValue(func() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: dialMax, KeepAlive: keepAliveEach}).DialContext,
+		DialContext:         dial,
 		TLSHandshakeTimeout: dialMax,
 		MaxIdleConns:        connsMax,
 		MaxIdleConnsPerHost: connsMax,
@@ -73,6 +74,14 @@ var pool = sync.OnceValue(func() *http.Client {
 		DisableCompression:  true,
 	}}
 })
+
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: dialMax, KeepAlive: keepAliveEach}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return fault.Conn(c), nil
+}
 
 // Pay asks for a payment, or for the stored one if the same request was sent before.
 func (c *Client) Pay(ctx context.Context, q PayRequest) (Payment, error) {

@@ -108,8 +108,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("wallet.url: %q is not the address of a wallet network, such as https://wallets.example.com", c.Wallet.URL)
 	}
 	c.Wallet.URL = strings.TrimRight(c.Wallet.URL, "/")
-	if c.Wallet.timeout, err = time.ParseDuration(c.Wallet.Timeout); err != nil || c.Wallet.timeout < time.Second || c.Wallet.timeout > time.Minute {
-		return fmt.Errorf("wallet.timeout: %q is not a time between 1s and 1m", c.Wallet.Timeout)
+	if c.Wallet.timeout, err = time.ParseDuration(c.Wallet.Timeout); err != nil || c.Wallet.timeout < 100*time.Millisecond || c.Wallet.timeout > time.Minute {
+		return fmt.Errorf("wallet.timeout: %q is not a time between 100ms and 1m", c.Wallet.Timeout)
 	}
 	if c.Wallet.KeyFile != "" {
 		key, err := os.ReadFile(c.Wallet.KeyFile)

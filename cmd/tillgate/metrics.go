@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"slices"
@@ -77,6 +78,47 @@ func (c commitCollector) Collect(out chan<- prometheus.Metric) {
 		buckets[float64(size)] = sum
 	}
 	out <- prometheus.MustNewConstHistogram(groupSizes, s.Groups, float64(s.Work), buckets)
+}
+
+// owed tells how much work is owed, by kind.
+func (m *metrics) owed(store *sqlstore.Store) { m.registry.MustRegister(owedCollector{store}) }
+
+type owedCollector struct{ store *sqlstore.Store }
+
+var (
+	owedCount   = prometheus.NewDesc("tillgate_owed", "Owed work, by kind of operation; expiry is payments that only wait for their end.", []string{"kind"}, nil)
+	owedFlagged = prometheus.NewDesc("tillgate_owed_flagged", "Owed work that people should look at.", []string{"kind"}, nil)
+	owedOldest  = prometheus.NewDesc("tillgate_owed_oldest_seconds", "Age of the oldest owed work.", []string{"kind"}, nil)
+)
+
+// owedLimit bounds how long a scrape may count.
+const owedLimit = 2 * time.Second
+
+// Describe is prometheus.Collector's.
+func (c owedCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- owedCount
+	out <- owedFlagged
+	out <- owedOldest
+}
+
+// Collect is prometheus.Collector's.
+func (c owedCollector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), owedLimit)
+	defer cancel()
+	counts, err := c.store.CountOwed(ctx)
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(owedCount, err)
+		return
+	}
+	for _, n := range counts {
+		kind := string(n.Kind)
+		if kind == "" {
+			kind = "expiry"
+		}
+		out <- prometheus.MustNewConstMetric(owedCount, prometheus.GaugeValue, float64(n.Count), kind)
+		out <- prometheus.MustNewConstMetric(owedFlagged, prometheus.GaugeValue, float64(n.Flagged), kind)
+		out <- prometheus.MustNewConstMetric(owedOldest, prometheus.GaugeValue, time.Since(n.Oldest).Seconds(), kind)
+	}
 }
 
 func (m *metrics) handler() http.Handler {

@@ -85,6 +85,7 @@ func newServer(ctx context.Context, cfg Config, log *slog.Logger) (*server, erro
 	})
 	s.metrics.watch("tillgate_waiters", "Requests that wait for a payment.", func() float64 { return float64(signals.Waiting()) })
 	s.metrics.commits(store)
+	s.metrics.owed(store)
 	return s, nil
 }
 

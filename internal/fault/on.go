@@ -5,7 +5,6 @@ package fault
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
@@ -14,8 +13,7 @@ import (
 	"syscall"
 )
 
-// killAt is the environment variable that arms the seam: "commit:3" kills after the third commit, "write:5" after the fifth socket
-// write, and "random:200" after any of them with a chance of one in 200.
+// killAt is the environment variable that arms the seam: "commit:3" kills after the third commit, "write:5" after the fifth socket write.
 const killAt = "TILLGATE_KILL_AT"
 
 var (
@@ -38,19 +36,10 @@ func init() {
 
 // After kills the process, as kill -9 does, when the armed moment has come.
 func After(p string) {
-	switch {
-	case point == "random":
-		if rand.Int64N(at) == 0 {
-			die()
-		}
-	case p == point && seen.Add(1) == at:
-		die()
+	if p == point && seen.Add(1) == at {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // The signal is on its way; nothing may happen before it arrives.
 	}
-}
-
-func die() {
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {} // The signal is on its way; nothing may happen before it arrives.
 }
 
 type conn struct{ net.Conn }

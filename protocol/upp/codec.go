@@ -137,9 +137,15 @@ func (d *decoding) oneOf(o object, name string, list []string, f Failure) string
 	return text
 }
 
+// isReference reports whether a text can be a transaction's reference: what the reader of JSON refuses, a path cannot bring in either.
+func isReference(text string) bool {
+	n := utf8.RuneCountInString(text)
+	return n >= 1 && n <= referenceMax && utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+}
+
 func (d *decoding) reference(o object, name string) string {
 	text := d.required(o, name, stringKind).text
-	if n := utf8.RuneCountInString(text); n < 1 || n > referenceMax {
+	if !isReference(text) {
 		d.refuse(FailInvalidRequest, o.at(name), "must have 1 to %d characters.", referenceMax)
 	}
 	return text

@@ -79,7 +79,7 @@ func readMemo(stored json.RawMessage) (string, Echo, error) {
 }
 
 // saleCommand is a purchase in the core's words.
-func saleCommand(r *CreateRequest, c payment.Caller, clientIP string) (payment.SaleCommand, error) {
+func saleCommand(r *CreateRequest, c payment.Caller, clientIP string, wait time.Duration) (payment.SaleCommand, error) {
 	amount, err := r.Sum()
 	if err != nil {
 		return payment.SaleCommand{}, err
@@ -89,7 +89,7 @@ func saleCommand(r *CreateRequest, c payment.Caller, clientIP string) (payment.S
 		return payment.SaleCommand{}, err
 	}
 	cmd := payment.SaleCommand{Caller: c, Key: keyOf(r.TransactionReference), Request: r.Canonical(), Numbering: numbering, Amount: amount,
-		Method: r.ProviderName(), Flow: payment.ByQR, Lifetime: lifetimeQR, Wait: createWait, Echo: echo}
+		Method: r.ProviderName(), Flow: payment.ByQR, Lifetime: lifetimeQR, Wait: wait, Echo: echo}
 	if r.SaleType == SaleCustomerPresented {
 		cmd.Flow, cmd.Instrument, cmd.Lifetime = payment.ByCode, payment.WalletCode(r.CustomerToken), lifetimeCode
 		if cmd.Method == ProviderZippay {
@@ -100,14 +100,14 @@ func saleCommand(r *CreateRequest, c payment.Caller, clientIP string) (payment.S
 }
 
 // refundCommand is a refund in the core's words.
-func refundCommand(r *CreateRequest, c payment.Caller, clientIP string) (payment.RefundCommand, error) {
+func refundCommand(r *CreateRequest, c payment.Caller, clientIP string, wait time.Duration) (payment.RefundCommand, error) {
 	amount, err := r.Sum()
 	if err != nil {
 		return payment.RefundCommand{}, err
 	}
 	echo, err := memoOf(r, c, clientIP)
 	return payment.RefundCommand{Caller: c, Key: keyOf(r.TransactionReference), Request: r.Canonical(),
-		Original: keyOf(r.OriginalTransactionReference), Amount: amount, Wait: createWait, Echo: echo}, err
+		Original: keyOf(r.OriginalTransactionReference), Amount: amount, Wait: wait, Echo: echo}, err
 }
 
 // wireState is a payment's state on the wire (§4). Approved absent is pending.
@@ -238,8 +238,12 @@ func purchaseTransaction(v payment.View, c payment.Caller) (*Transaction, error)
 	if !ok {
 		return nil, fmt.Errorf("upp: payment %d is %s", p.ID, p.State)
 	}
+	modified := p.ModifiedAt
+	if p.State == payment.Captured {
+		modified = a.SettledAt // A refund does not change the purchase (§3.4), though it changes what is left of the payment.
+	}
 	t := echo.Transaction()
-	common(&t, c, terminal, p.Number(), p.CreatedAt, p.ModifiedAt)
+	common(&t, c, terminal, p.Number(), p.CreatedAt, modified)
 	t.Approved, t.Cancelled = state.approved, state.cancelled
 	t.MerchantToken = a.Result.QR
 	if p.State == payment.Captured {

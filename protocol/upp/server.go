@@ -1,6 +1,7 @@
 package upp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +26,8 @@ type Server struct {
 	Stopping <-chan struct{}
 	// PollWait is how long a poll is held; 0 is 29 s (§3.6).
 	PollWait time.Duration
+	// CreateWait is how long a purchase or refund is held while the provider decides; 0 is 28 s (§3.2).
+	CreateWait time.Duration
 }
 
 // call is a request that has been routed and whose caller is known.
@@ -69,6 +73,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		if route.method != r.Method {
 			allowed = append(allowed, route.method)
 			continue
+		}
+		if slices.Contains(route.path, "*") && !isReference(reference) {
+			return payment.ErrNotFound // No create could have used it; so a cancel need not keep it closed either.
 		}
 		return route.handle(s, &call{w: w, r: r, caller: caller, clientIP: ip, reference: reference})
 	}
@@ -139,6 +146,9 @@ func (s *Server) authenticate(r *http.Request) (payment.Caller, string, error) {
 	if !allowedIP(caller.Credential.Profile.AllowedIPs, ip) {
 		return payment.Caller{}, "", Refuse(FailForbidden, "This token is not accepted from %s.", host)
 	}
+	if caller.Terminal.ID == 0 { // The token alone says which terminal it is (§2); without one there is no business day either.
+		return payment.Caller{}, "", Refuse(FailForbidden, "This token belongs to no terminal; make one that does.")
+	}
 	return caller, host, nil
 }
 
@@ -192,7 +202,7 @@ func (s *Server) create(c *call) error {
 	if r.IsWebsite() {
 		return refuse(FailUnsupportedSaleType, "saleType", "website is not enabled.")
 	}
-	cmd, err := saleCommand(r, c.caller, c.clientIP)
+	cmd, err := saleCommand(r, c.caller, c.clientIP, cmp.Or(s.CreateWait, createWait))
 	if err != nil {
 		return err
 	}
@@ -208,7 +218,7 @@ func (s *Server) create(c *call) error {
 }
 
 func (s *Server) refund(c *call, r *CreateRequest) error {
-	cmd, err := refundCommand(r, c.caller, c.clientIP)
+	cmd, err := refundCommand(r, c.caller, c.clientIP, cmp.Or(s.CreateWait, createWait))
 	if err != nil {
 		return err
 	}
@@ -235,27 +245,30 @@ func (s *Server) fetch(c *call) error {
 	poll := c.r.URL.Query().Get("waitForCompletion") == "true"
 	ctx, stop := s.polling(c.r.Context())
 	defer stop()
-	limit := s.PollWait
-	if limit == 0 {
-		limit = pollWait
-	}
+	limit := cmp.Or(s.PollWait, pollWait)
 	if op != nil {
 		rv := payment.RefundView{Refund: *op, Payment: v.Payment}
 		final := func(v payment.RefundView) bool {
 			return v.Refund.State == payment.Approved || v.Refund.State == payment.Declined
 		}
 		if poll && !final(rv) {
-			if rv, err = s.Core.AwaitRefund(ctx, rv.Payment.Merchant, rv.Payment.ID, rv.Refund.ID, limit, final); err != nil && ctx.Err() == nil {
+			now, err := s.Core.AwaitRefund(ctx, rv.Payment.Merchant, rv.Payment.ID, rv.Refund.ID, limit, final)
+			if err == nil {
+				rv = now
+			} else if ctx.Err() == nil {
 				return err
-			}
+			} // Else nobody waits any more: what was found before is still true, and pending sends the poller round again.
 		}
 		return s.answerRefund(c, rv, polled(poll && !final(rv)))
 	}
 	final := func(v payment.View) bool { return wireStates[v.Payment.State].approved != nil }
 	if poll && !final(v) {
-		if v, err = s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, limit, final); err != nil && ctx.Err() == nil {
+		now, err := s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, limit, final)
+		if err == nil {
+			v = now
+		} else if ctx.Err() == nil {
 			return err
-		}
+		} // Else as above.
 	}
 	return s.answerPurchase(c, v, polled(poll && !final(v)))
 }

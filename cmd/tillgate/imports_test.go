@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tillgate/tillgate/"
+
+// house says which of our packages a package may import: the directions of ARCHITECTURE.md. A folder stands for all below it.
+var house = map[string][]string{
+	"money":              {},
+	"ledger":             {"money"},
+	"payment":            {"money", "ledger"},
+	"vault":              {"payment"},
+	"sqlstore":           {"money", "ledger", "payment", "internal/fault"},
+	"acquirer/wallet":    {"money", "payment", "internal/fault"},
+	"protocol/upp":       {"money", "payment", "internal/access"},
+	"sandbox":            {"money"},
+	"internal/access":    {},
+	"internal/fault":     {},
+	"cmd/tillgate":       nil, // Wiring: everything.
+	"sqlstore/storetest": {"money", "ledger", "payment"},
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	list := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for packages := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := packages.Decode(&p); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, module)
+		allowed, known := house[name]
+		if !known {
+			t.Errorf("%s has no place in the house: give it a row here and in ARCHITECTURE.md", name)
+		}
+		for _, imported := range p.Imports {
+			if ours, ok := strings.CutPrefix(imported, module); ok && allowed != nil && !slices.Contains(allowed, ours) {
+				t.Errorf("%s must not import %s", name, ours)
+			}
+		}
+	}
+}

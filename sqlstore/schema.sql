@@ -1,0 +1,180 @@
+-- Made from migrations/ by go test -run Schema -update; read it, do not edit it.
+
+CREATE TABLE credentials (
+    merchant_id BIGINT NOT NULL REFERENCES merchants (id),
+    id          BIGINT NOT NULL,
+    protocol    TEXT   NOT NULL,
+    secret_hash TEXT   NOT NULL, -- Hexadecimal; the secret itself is not kept.
+    store_id    BIGINT NOT NULL, -- 0 for none, as terminal_id.
+    terminal_id BIGINT NOT NULL,
+    name        TEXT   NOT NULL,
+    disabled    BIGINT NOT NULL CHECK (disabled IN (0, 1)),
+    profile     TEXT   NOT NULL,
+    PRIMARY KEY (merchant_id, id)
+);
+
+CREATE TABLE directory (
+    kind        TEXT   NOT NULL CHECK (kind IN ('merchant', 'terminal', 'credential')),
+    id          TEXT   NOT NULL,
+    merchant_id BIGINT NOT NULL,
+    ref         BIGINT NOT NULL, -- The terminal or credential; 0 for the merchant itself.
+    PRIMARY KEY (kind, id)
+);
+
+CREATE TABLE id_blocks (
+    only_row BIGINT NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    next     BIGINT NOT NULL CHECK (next > 0 AND next <= 1000000000000)
+);
+
+CREATE TABLE incarnations (
+    id          BIGINT NOT NULL PRIMARY KEY,
+    alive_until BIGINT NOT NULL
+);
+
+CREATE TABLE ledger_entries (
+    merchant_id  BIGINT NOT NULL,
+    payment_id   BIGINT NOT NULL,
+    operation_id BIGINT NOT NULL,
+    currency     TEXT   NOT NULL CHECK (length(currency) = 3),
+    acquirer     TEXT   NOT NULL,
+    business_day BIGINT NOT NULL,
+    receivable   BIGINT NOT NULL,
+    payable      BIGINT NOT NULL,
+    fees         BIGINT NOT NULL,
+    tips         BIGINT NOT NULL,
+    posted_at    BIGINT NOT NULL,
+    PRIMARY KEY (merchant_id, payment_id, operation_id),
+    FOREIGN KEY (merchant_id, payment_id, operation_id) REFERENCES operations (merchant_id, payment_id, id)
+        DEFERRABLE INITIALLY DEFERRED,
+    CHECK (receivable + payable + fees + tips = 0)
+);
+
+CREATE TABLE merchants (
+    id           BIGINT NOT NULL PRIMARY KEY,
+    public_id    TEXT   NOT NULL,
+    company_name TEXT   NOT NULL,
+    name         TEXT   NOT NULL,
+    disabled     BIGINT NOT NULL CHECK (disabled IN (0, 1)),
+    currencies   TEXT   NOT NULL -- Upper-case codes with commas between.
+);
+
+CREATE TABLE methods (
+    merchant_id    BIGINT NOT NULL REFERENCES merchants (id),
+    method         TEXT   NOT NULL,
+    acquirer       TEXT   NOT NULL,
+    fee_millionths BIGINT NOT NULL CHECK (fee_millionths >= 0),
+    fee_fixed      BIGINT NOT NULL CHECK (fee_fixed >= 0),
+    PRIMARY KEY (merchant_id, method)
+);
+
+CREATE TABLE operations (
+    merchant_id  BIGINT NOT NULL,
+    payment_id   BIGINT NOT NULL,
+    id           BIGINT NOT NULL,
+    version      BIGINT NOT NULL,
+    kind         TEXT   NOT NULL CHECK (kind IN ('sale', 'authorize', 'capture', 'void', 'reversal', 'refund', 'cancel', 'close')),
+    state        TEXT   NOT NULL
+                 CHECK (state IN ('created', 'sent', 'waiting', 'approved', 'declined', 'unknown', 'reversing', 'reversed')),
+    target_id    BIGINT NOT NULL,
+    key_scope    TEXT   NOT NULL,
+    key          TEXT   NOT NULL,
+    number       TEXT   NOT NULL,
+    round        BIGINT NOT NULL,
+    acquirer     TEXT   NOT NULL,
+    currency     TEXT   NOT NULL CHECK (length(currency) = 3),
+    amount       BIGINT NOT NULL CHECK (amount >= 0),
+    rest         BIGINT NOT NULL CHECK (rest IN (0, 1)),
+    failure      TEXT   NOT NULL,
+    failure_text TEXT   NOT NULL,
+    result       TEXT   NOT NULL,
+    business_day BIGINT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    settled_at   BIGINT NOT NULL,
+    due_at       BIGINT NOT NULL,
+    owner        BIGINT NOT NULL,
+    tries        BIGINT NOT NULL,
+    flagged      BIGINT NOT NULL CHECK (flagged IN (0, 1)),
+    echo         TEXT   NOT NULL,
+    PRIMARY KEY (merchant_id, payment_id, id),
+    FOREIGN KEY (merchant_id, payment_id) REFERENCES payments (merchant_id, id) DEFERRABLE INITIALLY DEFERRED
+);
+
+CREATE INDEX operations_due ON operations (owner, due_at) WHERE due_at > 0;
+
+CREATE TABLE payment_keys (
+    merchant_id  BIGINT NOT NULL,
+    scope        TEXT   NOT NULL,
+    key          TEXT   NOT NULL,
+    mac          TEXT   NOT NULL, -- Hexadecimal; '' for a key closed in advance.
+    payment_id   BIGINT NOT NULL,
+    operation_id BIGINT NOT NULL,
+    closed_to    BIGINT NOT NULL,
+    PRIMARY KEY (merchant_id, scope, key)
+);
+
+CREATE TABLE payments (
+    merchant_id    BIGINT NOT NULL,
+    id             BIGINT NOT NULL,
+    version        BIGINT NOT NULL,
+    state          TEXT   NOT NULL CHECK (state IN ('open', 'authorized', 'captured', 'declined', 'cancelled', 'voided', 'expired')),
+    protocol       TEXT   NOT NULL,
+    key_scope      TEXT   NOT NULL,
+    key            TEXT   NOT NULL,
+    credential_id  BIGINT NOT NULL,
+    store_id       BIGINT NOT NULL,
+    terminal_id    BIGINT NOT NULL,
+    number_prefix  TEXT   NOT NULL,
+    number_digits  BIGINT NOT NULL,
+    currency       TEXT   NOT NULL CHECK (length(currency) = 3),
+    amount         BIGINT NOT NULL CHECK (amount >= 0),
+    tip            BIGINT NOT NULL CHECK (tip >= 0 AND tip <= amount),
+    method         TEXT   NOT NULL,
+    flow           TEXT   NOT NULL,
+    attempt_id     BIGINT NOT NULL,
+    authorize_only BIGINT NOT NULL CHECK (authorize_only IN (0, 1)),
+    retryable      BIGINT NOT NULL CHECK (retryable IN (0, 1)),
+    captured       BIGINT NOT NULL CHECK (captured >= 0 AND captured <= amount),
+    reserved       BIGINT NOT NULL CHECK (reserved <= captured),
+    refunded       BIGINT NOT NULL CHECK (refunded >= 0 AND refunded <= reserved),
+    fee            BIGINT NOT NULL CHECK (fee >= 0),
+    fee_returned   BIGINT NOT NULL CHECK (fee_returned IN (0, 1)),
+    fee_millionths BIGINT NOT NULL,
+    fee_fixed      BIGINT NOT NULL,
+    zone           TEXT   NOT NULL,
+    cut_off        BIGINT NOT NULL,
+    failure        TEXT   NOT NULL,
+    failure_text   TEXT   NOT NULL,
+    created_at     BIGINT NOT NULL,
+    modified_at    BIGINT NOT NULL,
+    expires_at     BIGINT NOT NULL,
+    paid_at        BIGINT NOT NULL,
+    business_day   BIGINT NOT NULL,
+    due_at         BIGINT NOT NULL,
+    echo           TEXT   NOT NULL,
+    PRIMARY KEY (merchant_id, id)
+);
+
+CREATE INDEX payments_due ON payments (due_at) WHERE due_at > 0;
+
+CREATE TABLE stores (
+    merchant_id BIGINT NOT NULL REFERENCES merchants (id),
+    id          BIGINT NOT NULL,
+    public_id   TEXT   NOT NULL,
+    name        TEXT   NOT NULL,
+    zone        TEXT   NOT NULL,
+    cut_off     BIGINT NOT NULL CHECK (cut_off >= 0 AND cut_off < 86400000), -- Milliseconds after midnight.
+    disabled    BIGINT NOT NULL CHECK (disabled IN (0, 1)),
+    PRIMARY KEY (merchant_id, id),
+    UNIQUE (merchant_id, public_id)
+);
+
+CREATE TABLE terminals (
+    merchant_id BIGINT NOT NULL REFERENCES merchants (id),
+    id          BIGINT NOT NULL,
+    store_id    BIGINT NOT NULL,
+    public_id   TEXT   NOT NULL,
+    name        TEXT   NOT NULL,
+    disabled    BIGINT NOT NULL CHECK (disabled IN (0, 1)),
+    PRIMARY KEY (merchant_id, id),
+    FOREIGN KEY (merchant_id, store_id) REFERENCES stores (merchant_id, id)
+);
