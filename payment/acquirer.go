@@ -61,6 +61,12 @@ func (WalletCode) GoString() string { return "***" }
 // Reveal is the code, for the link that sends it.
 func (c WalletCode) Reveal() string { return string(c) }
 
+// WebCheckout is a customer with a browser: the provider's page takes the payment and sends the browser back.
+type WebCheckout struct{ ReturnURL string }
+
+// LogValue hides the address: it may carry the shop's session.
+func (WebCheckout) LogValue() slog.Value { return slog.StringValue("***") }
+
 // Outcome is what an exchange told.
 type Outcome string
 

@@ -22,6 +22,8 @@ type act struct {
 	unsent  bool          // The link knows that nothing has left.
 	// stubborn makes the bank take a sale whose cancel or close it has acknowledged before.
 	stubborn bool
+	// attempt is what a refused close tells of the attempt.
+	attempt payment.Outcome
 }
 
 var (
@@ -430,7 +432,11 @@ func (b *bank) undoSale(op, attempt payment.Operation) payment.Answer {
 
 func (b *bank) takeClose(attempt payment.Operation, a act) payment.Answer {
 	if a.verdict == payment.OutcomeDeclined {
-		return payment.Answer{Outcome: payment.OutcomeDeclined, Reason: a.reason}
+		refusal := payment.Answer{Outcome: payment.OutcomeDeclined, Reason: a.reason}
+		if a.attempt != "" {
+			refusal.Attempt = &payment.Answer{Outcome: a.attempt}
+		}
+		return refusal
 	}
 	s, ok := b.sales[attempt.Number]
 	if !ok {

@@ -32,8 +32,9 @@ type Engine struct {
 	base        context.Context // Of exchanges: outlives the callers, ends when the drain is over.
 	stop        context.CancelFunc
 	kick        chan struct{}
-	work        sync.WaitGroup
+	work        tasks         // Commands, exchanges and owed work under way.
 	workers     chan struct{} // Bounds what the runner does at once.
+	nudges      chan struct{} // Bounds the nudges at work.
 
 	mu    sync.Mutex
 	hands map[Owed]*hand
@@ -77,8 +78,8 @@ const (
 
 // NewEngine makes an engine; it does nothing before Run.
 func NewEngine(cfg Config) *Engine {
-	e := &Engine{cfg: cfg, ready: make(chan struct{}), kick: make(chan struct{}, 1),
-		workers: make(chan struct{}, workersMax), hands: map[Owed]*hand{}}
+	e := &Engine{cfg: cfg, ids: ids{fetching: make(chan struct{}, 1)}, ready: make(chan struct{}), kick: make(chan struct{}, 1),
+		workers: make(chan struct{}, workersMax), nudges: make(chan struct{}, nudgesMax), hands: map[Owed]*hand{}}
 	e.base, e.stop = context.WithCancel(context.Background())
 	return e
 }
@@ -99,18 +100,13 @@ func (e *Engine) Begin(ctx context.Context, cmd SaleCommand) (View, error) {
 }
 
 func (e *Engine) sell(ctx context.Context, cmd SaleCommand, attempt bool) (View, error) {
-	method, err := checkSale(cmd)
-	if err != nil {
-		return View{}, err
-	}
-	acq, err := e.acquirer(method.Acquirer)
-	if err != nil {
+	if err := checkSale(cmd); err != nil {
 		return View{}, err
 	}
 	mac := e.requestMAC("sale", cmd.Caller.Merchant.ID, cmd.Key, cmd.Request)
 	var v View
 	var known bool
-	t, err := e.change(ctx, cmd.Caller.Merchant.ID, func(t *turn) error {
+	t, err := e.command(ctx, cmd.Caller.Merchant.ID, func(t *turn) error {
 		v, known = View{}, false
 		id, err := t.id()
 		if err != nil {
@@ -122,6 +118,10 @@ func (e *Engine) sell(ctx context.Context, cmd SaleCommand, attempt bool) (View,
 			if stored != nil {
 				v, known = *stored, true
 			}
+			return err
+		}
+		method, acq, err := t.accepts(cmd) // Only now: a repeat is answered whatever has been configured since.
+		if err != nil {
 			return err
 		}
 		t.p = newPayment(cmd, method, id, state, t.now)
@@ -179,27 +179,39 @@ func decided(v View) bool {
 		return true
 	}
 	switch v.Attempt.State {
-	case Sent, Unknown:
+	case Sent, Unknown, Reversing:
 		return false
 	}
 	return true
 }
 
-func checkSale(cmd SaleCommand) (Method, error) {
+func checkSale(cmd SaleCommand) error {
 	if !cmd.Amount.IsPositive() {
-		return Method{}, &FieldError{"amount", "must be above zero"}
+		return &FieldError{"amount", "must be above zero"}
 	}
 	if cmd.Tip < 0 || cmd.Tip > cmd.Amount.Minor() {
-		return Method{}, &FieldError{"tip", "must be a part of the amount"}
+		return &FieldError{"tip", "must be a part of the amount"}
 	}
+	return nil
+}
+
+// accepts finds who approves a new payment, and makes sure that its approval can be booked: it must not fail on that later.
+func (t *turn) accepts(cmd SaleCommand) (Method, Acquirer, error) {
 	if err := takes(cmd.Caller.Merchant, cmd.Amount.Currency()); err != nil {
-		return Method{}, err
+		return Method{}, nil, err
 	}
 	method, ok := cmd.Caller.Merchant.Methods[cmd.Method]
 	if !ok {
-		return Method{}, fmt.Errorf("%w: %s", ErrMethod, cmd.Method)
+		return Method{}, nil, fmt.Errorf("%w: %s", ErrMethod, cmd.Method)
 	}
-	return method, nil
+	if _, err := method.Rate.Fee(cmd.Amount); err != nil {
+		return Method{}, nil, &FieldError{"amount", fmt.Sprintf("its fee cannot be computed: %v", err)}
+	}
+	if _, err := cmd.Caller.Store.Calendar.Day(t.now); err != nil {
+		return Method{}, nil, err
+	}
+	acq, err := t.e.acquirer(method.Acquirer)
+	return method, acq, err
 }
 
 func takes(m Merchant, cur money.Currency) error {
@@ -284,7 +296,7 @@ func failed(v View) bool {
 // Attempt makes another attempt on an open payment whose last one is settled. Errors: ErrNotFound, ErrConflict.
 func (e *Engine) Attempt(ctx context.Context, cmd AttemptCommand) (View, error) {
 	m := cmd.Caller.Merchant
-	t, err := e.change(ctx, m.ID, func(t *turn) error {
+	t, err := e.command(ctx, m.ID, func(t *turn) error {
 		if err := t.load(cmd.Payment); err != nil {
 			return err
 		}
@@ -324,7 +336,8 @@ func (e *Engine) Attempt(ctx context.Context, cmd AttemptCommand) (View, error) 
 // ErrCurrency.
 func (e *Engine) Capture(ctx context.Context, cmd CaptureCommand) (View, error) {
 	m := cmd.Caller.Merchant.ID
-	_, err := e.change(ctx, m, func(t *turn) error {
+	var id ID
+	_, err := e.command(ctx, m, func(t *turn) error {
 		if err := t.load(cmd.Payment); err != nil {
 			return err
 		}
@@ -348,12 +361,23 @@ func (e *Engine) Capture(ctx context.Context, cmd CaptureCommand) (View, error) 
 		if err != nil {
 			return err
 		}
+		id = op.ID
 		return t.send(op)
 	})
 	if err != nil {
 		return View{}, err
 	}
-	return e.Await(ctx, m, cmd.Payment, cmd.Wait, func(v View) bool { return v.Payment.State != Authorized })
+	type captured struct {
+		view View
+		op   Operation
+	}
+	c, err := await(ctx, e, m, cmd.Payment, cmd.Wait, func(c captured) bool { return c.op.Settled() }, func(r Reader) (c captured, err error) {
+		if c.view, err = viewOf(r, m, cmd.Payment); err == nil {
+			c.op, err = r.Operation(m, cmd.Payment, id)
+		}
+		return c, err
+	})
+	return c.view, err
 }
 
 // Cancel gives a payment up. It is answered at once, and beats an approval that comes later: what must be undone is owed. A payment
@@ -362,7 +386,7 @@ func (e *Engine) Capture(ctx context.Context, cmd CaptureCommand) (View, error) 
 func (e *Engine) Cancel(ctx context.Context, cmd CancelCommand) (View, error) {
 	m := cmd.Caller.Merchant.ID
 	var missing bool
-	t, err := e.change(ctx, m, func(t *turn) error {
+	t, err := e.command(ctx, m, func(t *turn) error {
 		missing = false
 		row, err := t.tx.Key(m, cmd.Key)
 		if errors.Is(err, ErrNotFound) || err == nil && row.Payment == 0 {
@@ -420,7 +444,7 @@ func (t *turn) closeKey(cmd CancelCommand, old KeyRow, closed bool) error {
 func (e *Engine) Void(ctx context.Context, cmd VoidCommand) (View, error) {
 	m := cmd.Caller.Merchant.ID
 	var id ID
-	_, err := e.change(ctx, m, func(t *turn) error {
+	_, err := e.command(ctx, m, func(t *turn) error {
 		row, err := t.tx.Key(m, cmd.Key)
 		if err != nil {
 			return err
@@ -453,19 +477,19 @@ func (e *Engine) Refund(ctx context.Context, cmd RefundCommand) (RefundView, err
 		return RefundView{}, &FieldError{"amount", "must be above zero"}
 	}
 	m := cmd.Caller.Merchant.ID
-	policy, ok := refundPolicies[cmd.Caller.Credential.Profile.RefundPolicy]
-	if !ok {
-		return RefundView{}, &FieldError{"refund_policy", "the credential names a policy that does not exist"}
-	}
 	mac := e.requestMAC("refund", m, cmd.Key, cmd.Request)
 	var v RefundView
-	t, err := e.change(ctx, m, func(t *turn) error {
+	t, err := e.command(ctx, m, func(t *turn) error {
 		stored, err := t.storedRefund(m, cmd.Key, mac)
 		if err != nil || stored != nil {
 			if stored != nil {
 				v = *stored
 			}
 			return err
+		}
+		policy, ok := refundPolicies[cmd.Caller.Credential.Profile.RefundPolicy]
+		if !ok {
+			return &FieldError{"refund_policy", "the credential names a policy that does not exist"}
 		}
 		original, err := t.tx.Key(m, cmd.Original)
 		if err != nil {
@@ -694,8 +718,9 @@ func (c *cache[K, V]) put(k K, v V, now time.Time) {
 
 // ids hands out IDs from blocks of the store's.
 type ids struct {
-	mu        sync.Mutex
+	mu        sync.Mutex // Never held while the store works: transactions take IDs, and the store may be waiting for one of them.
 	next, end ID
+	fetching  chan struct{} // Holds one value while somebody fetches.
 }
 
 // errNoIDs says that the block is used up: a transaction cannot fetch the next, so it is run again after one was fetched.
@@ -713,14 +738,24 @@ func (i *ids) take() (ID, error) {
 }
 
 func (i *ids) refill(ctx context.Context, s Store) error {
+	select {
+	case i.fetching <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-i.fetching }()
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.next != i.end {
+	empty := i.next == i.end
+	i.mu.Unlock()
+	if !empty {
 		return nil // Somebody else was faster.
 	}
 	first, err := s.Block(ctx, idBlock)
-	if err == nil {
-		i.next, i.end = first, first+idBlock
+	if err != nil {
+		return err
 	}
-	return err
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.next, i.end = first, first+idBlock
+	return nil
 }

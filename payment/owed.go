@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,8 @@ const (
 	// recordTries and recordPause bound how long an answer in memory is offered to a store that fails; afterwards the owed row settles it.
 	recordTries = 6
 	recordPause = 100 * time.Millisecond
+	// nudgesMax bounds the nudges at work: a link's burst of events must not starve the tills.
+	nudgesMax = 64
 	// drainLimit bounds how long Run waits at its end for exchanges under way: longer than any link's time-out.
 	drainLimit = 15 * time.Second
 )
@@ -44,9 +47,7 @@ func (t *turn) later(op *Operation) {
 		op.Flagged = true
 	}
 	due(op, at)
-	if !at.After(t.now) {
-		t.e.Kick()
-	}
+	t.hurry = t.hurry || !at.After(t.now)
 }
 
 // Run settles owed work until ctx ends, and takes over what dead processes left. Then it waits for the exchanges under way.
@@ -58,20 +59,22 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.incarnation.Store(id)
 	e.readyOnce.Do(func() { close(e.ready) })
 
-	var parts sync.WaitGroup
-	parts.Go(func() { e.renew(ctx) })
-	parts.Go(func() { e.settle(ctx) })
-	parts.Wait()
+	// The lease is renewed until the exchanges are over: else another process would take them for lost.
+	renewing, release := context.WithCancel(context.WithoutCancel(ctx))
+	var lessor sync.WaitGroup
+	lessor.Go(func() { e.renew(renewing) })
+	e.settle(ctx)
 
-	drained := make(chan struct{})
-	go func() { e.work.Wait(); close(drained) }()
+	idle := e.work.close()
 	select {
-	case <-drained:
+	case <-idle:
 	case <-time.After(drainLimit):
 		e.cfg.Log.Error("payment: exchanges still under way at the end; their owed rows settle them")
 	}
 	e.stop()
-	<-drained
+	<-idle
+	release()
+	lessor.Wait()
 	if err := e.cfg.Store.Retire(context.WithoutCancel(ctx), e.incarnation.Load()); err != nil {
 		return fmt.Errorf("retire: %w", err)
 	}
@@ -119,6 +122,7 @@ func (e *Engine) settle(ctx context.Context) {
 			e.cfg.Log.Error("payment: owed work not listed", "error", err)
 		}
 		var claims sync.WaitGroup
+		var moved atomic.Bool
 		for _, o := range owed {
 			select {
 			case e.workers <- struct{}{}:
@@ -127,9 +131,12 @@ func (e *Engine) settle(ctx context.Context) {
 				return
 			}
 			claims.Add(1)
-			e.work.Go(func() {
+			e.work.also(func() {
 				defer func() { <-e.workers }()
-				flights := e.attend(o, false)
+				flights, did := e.attend(o, false)
+				if did {
+					moved.Store(true)
+				}
 				claims.Done()
 				for _, f := range flights {
 					<-f.done // A worker is busy until what it sent is answered.
@@ -137,8 +144,8 @@ func (e *Engine) settle(ctx context.Context) {
 			})
 		}
 		claims.Wait()
-		if len(owed) == dueBatch {
-			continue
+		if len(owed) == dueBatch && moved.Load() {
+			continue // There is more. What nothing can be done about must not be listed without a pause.
 		}
 		wait := dueEvery
 		if !next.IsZero() {
@@ -154,7 +161,8 @@ func (e *Engine) settle(ctx context.Context) {
 	}
 }
 
-// Nudge says that an acquirer has news of an operation: it is asked at once. A link's events call it; losing one costs only time.
+// Nudge says that an acquirer has news of an operation: it is asked at once. A link's events call it; losing one costs only time, and so
+// what comes while too many are at work, or while Run is not running, is dropped.
 func (e *Engine) Nudge(o Owed) {
 	e.mu.Lock()
 	h := e.hands[o]
@@ -162,15 +170,27 @@ func (e *Engine) Nudge(o Owed) {
 		h.again = true // Its exchange is under way and may have an old answer: ask again afterwards.
 	}
 	e.mu.Unlock()
-	if h == nil {
-		e.work.Go(func() { e.attend(o, true) })
+	if h != nil || e.incarnation.Load() == 0 || !e.work.begin() {
+		return
+	}
+	defer e.work.end()
+	select {
+	case e.nudges <- struct{}{}:
+		e.work.also(func() {
+			defer func() { <-e.nudges }()
+			e.attend(o, true)
+		})
+	default:
 	}
 }
 
-// attend does what is due on one row. Unless nudged, it does so only when the time has come and no living process has it in hand.
-func (e *Engine) attend(o Owed, nudged bool) []*flight {
+// attend does what is due on one row, and reports whether it was this process's turn. Unless nudged, it does so only when the time has
+// come and no living process has it in hand.
+func (e *Engine) attend(o Owed, nudged bool) ([]*flight, bool) {
+	did := false
 	t, err := e.change(context.WithoutCancel(e.base), o.Merchant, func(t *turn) error {
-		if o.Operation == 0 {
+		did = o.Operation == 0
+		if did {
 			return t.expire(o.Payment)
 		}
 		now := t.now
@@ -181,26 +201,58 @@ func (e *Engine) attend(o Owed, nudged bool) []*flight {
 			}
 			now = op.DueAt
 		}
-		// Until then this process has it; the exchange that may follow moves it further.
-		mine, err := t.tx.ClaimOperation(o.Merchant, o.Payment, o.Operation, e.incarnation.Load(), now, t.now.Add(recordMargin))
-		if err != nil || !mine {
+		op, err := t.claim(o, now)
+		if err != nil || op == nil {
 			return err
 		}
-		if err := t.load(o.Payment); err != nil {
-			return err
-		}
-		op, err := t.op(o.Operation)
-		if err != nil {
-			return err
-		}
-		t.claimed = true
+		did = true
 		return t.attend(op)
 	})
 	if err != nil {
 		e.cfg.Log.Error("payment: owed work not done", "merchant", o.Merchant, "payment", o.Payment, "operation", o.Operation, "error", err)
-		return nil
+		return nil, e.putOff(o)
 	}
-	return t.flights
+	return t.flights, did
+}
+
+// claim takes an operation that is due at now in hand, and loads it. It is nil when it is not due, or not this process's.
+func (t *turn) claim(o Owed, now time.Time) (*Operation, error) {
+	// Until then this process has it; the exchange that may follow moves it further.
+	mine, err := t.tx.ClaimOperation(o.Merchant, o.Payment, o.Operation, t.e.incarnation.Load(), now, t.now.Add(recordMargin))
+	if err != nil || !mine {
+		return nil, err
+	}
+	if err := t.load(o.Payment); err != nil {
+		return nil, err
+	}
+	t.claimed = true
+	return t.op(o.Operation)
+}
+
+// putOff moves a row that could not be attended to, because its acquirer is not configured any more, say, out of the way of the others:
+// it comes due again later, and people are told.
+func (e *Engine) putOff(o Owed) bool {
+	did := false
+	_, err := e.change(context.WithoutCancel(e.base), o.Merchant, func(t *turn) error {
+		did = false
+		if o.Operation == 0 {
+			if err := t.load(o.Payment); err != nil {
+				return err
+			}
+			t.p.DueAt = t.now.Add(delays[len(delays)-1])
+			did = true
+			return nil
+		}
+		op, err := t.claim(o, t.now)
+		if err != nil || op == nil {
+			return err
+		}
+		did = true
+		op.Flagged = true
+		due(op, t.now.Add(delays[min(op.Tries, len(delays)-1)]))
+		return nil
+	})
+	return err == nil && did // If the store fails, the row stays where it is.
 }
 
 // attend decides what an operation that is due needs.
@@ -227,7 +279,7 @@ func (t *turn) attend(op *Operation) error {
 	switch {
 	case op.State == Waiting && op.Kind == Refund:
 		return t.ask(op, acq)
-	case op.State != Created && remedies[op.Kind][class] == Reverse:
+	case op.State != Created && op.State != Reversed && remedies[op.Kind][class] == Reverse:
 		return t.lost(op, class)
 	}
 	return t.send(op)
@@ -281,7 +333,7 @@ func (e *Engine) launch(f *flight) {
 	e.mu.Lock()
 	e.hands[o] = h
 	e.mu.Unlock()
-	e.work.Go(func() {
+	e.work.also(func() {
 		e.exchange(f)
 		e.mu.Lock()
 		if e.hands[o] == h {
@@ -330,6 +382,9 @@ func (e *Engine) record(f *flight, a Answer) {
 			if op, err = t.op(id); err != nil {
 				return err
 			}
+			if op.Round != f.msg.Operation.Round {
+				return nil // Of a message that has been reversed since; it says nothing about the one under way.
+			}
 			if f.query && a.Outcome == OutcomeUnsent {
 				a.Outcome = OutcomeUnknown
 			}
@@ -347,4 +402,54 @@ func (e *Engine) record(f *flight, a Answer) {
 		case <-time.After(recordPause << try):
 		}
 	}
+}
+
+// tasks counts what an engine is doing, so that Run can end after it.
+type tasks struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	idle   chan struct{} // Closed when nothing is done any more; made by close.
+}
+
+// begin counts one more, unless no more are taken. Whoever begins must end.
+func (t *tasks) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.n++
+	return true
+}
+
+func (t *tasks) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n--
+	if t.closed && t.n == 0 {
+		close(t.idle)
+	}
+}
+
+// also runs fn beside the caller, who is counted itself, or is Run.
+func (t *tasks) also(fn func()) {
+	t.mu.Lock()
+	t.n++
+	t.mu.Unlock()
+	go func() {
+		defer t.end()
+		fn()
+	}()
+}
+
+// close takes no more in, and returns the channel that is closed when all have ended.
+func (t *tasks) close() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed, t.idle = true, make(chan struct{})
+	if t.n == 0 {
+		close(t.idle)
+	}
+	return t.idle
 }

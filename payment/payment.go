@@ -36,6 +36,7 @@ const (
 	ByCode Flow = "code" // The till scans the customer's code.
 	ByQR   Flow = "qr"   // The customer scans a code that the till shows.
 	ByCard Flow = "card" // A card at a terminal, or by number.
+	ByWeb  Flow = "web"  // In a browser: the customer is sent to the provider's page and comes back.
 )
 
 // Payment is the intention to collect one amount. Amounts without a type of their own are minor units of Amount's currency.
@@ -139,11 +140,14 @@ type Operation struct {
 	Echo json.RawMessage
 }
 
-// Settled reports whether the operation's outcome is final: nothing about it is owed or unknown.
+// Settled reports whether the operation's outcome is final: nothing about it is owed or unknown. A refund whose lost message is reversed
+// is not settled: it is sent again.
 func (o *Operation) Settled() bool {
 	switch o.State {
-	case Approved, Declined, Reversed:
+	case Approved, Declined:
 		return true
+	case Reversed:
+		return o.Kind != Refund
 	}
 	return false
 }
@@ -195,7 +199,8 @@ func Reasons() []Reason {
 type Result struct {
 	ProviderReference string    `json:"provider_reference,omitempty"`
 	PayerID           string    `json:"payer_id,omitempty"`
-	QR                string    `json:"qr,omitempty"` // Text to show as a QR code.
+	QR                string    `json:"qr,omitempty"`       // Text to show as a QR code.
+	Redirect          string    `json:"redirect,omitempty"` // Page that the customer's browser is sent to.
 	PaidAt            int64     `json:"paid_at,omitempty"`
 	Exchange          *Exchange `json:"exchange,omitempty"`
 }
@@ -219,7 +224,8 @@ func (r Rate) Fee(amount money.Amount) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return part.Minor() + r.Fixed, nil
+	fee, err := part.Add(money.New(r.Fixed, amount.Currency()))
+	return fee.Minor(), err
 }
 
 // Calendar is a place's business days: its time zone and its cut-off.

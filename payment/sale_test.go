@@ -152,7 +152,7 @@ func TestWhatIsRefusedFreesItsKey(t *testing.T) {
 			{"a method that the merchant does not take", method("cash"), payment.ErrMethod},
 			{"a currency that the merchant does not take", func(c *payment.SaleCommand) { c.Amount = money.New(100, money.MustCurrency("USD")) }, payment.ErrCurrency},
 			{"a link that is not configured", method("nowhere"), payment.ErrUnavailable},
-			{"an amount whose fee does not fit", func(c *payment.SaleCommand) { c.Amount = money.New(1<<63-1, aud) }, payment.ErrInvalid},
+			{"an amount whose fee does not fit", func(c *payment.SaleCommand) { c.Amount, c.Method = money.New(1<<63-1, aud), "dear" }, payment.ErrInvalid},
 			{"a store in no time zone", func(c *payment.SaleCommand) { c.Caller.Store.Calendar.Zone = "Mars/Olympus" }, payment.ErrInvalid},
 		} {
 			cmd := e.command("a", 100)
@@ -513,6 +513,22 @@ func TestASaleIsNotWaitedForLongerThanItsDeadline(t *testing.T) {
 		e.rest()
 		synctest.Wait()
 		e.stands("a", payment.Captured, payment.Approved)
+		e.settle()
+	})
+}
+
+// Transactions take IDs while the next block of them is fetched, through the same store.
+func TestFetchingIDsDoesNotHoldUpTransactions(t *testing.T) {
+	story(t, payment.Provider, func(t *testing.T, e *env) {
+		e.store.set(func(f *faulty) { f.slow = 100 * time.Millisecond })
+		var wg sync.WaitGroup
+		for i := range 3 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				e.sell(string(rune('a'+i)), 100)
+			})
+		}
+		wg.Wait()
 		e.settle()
 	})
 }

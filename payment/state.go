@@ -39,11 +39,13 @@ var operationTransitions = map[OperationState]map[OperationEvent]OperationState{
 	Unknown: {Wait: Waiting, Approve: Approved, Decline: Declined, Lose: Unknown, Undo: Reversing},
 	// An approved operation may be told so again: an answer and a query can cross.
 	Approved: {Approve: Approved, Undo: Reversing},
-	Declined: {Decline: Declined},
+	// What the acquirer approves after it declined or closed it must not stand.
+	Declined: {Decline: Declined, Undo: Reversing},
 	// Whatever is heard of it now, the undoing is still owed: a late approval changes nothing.
 	Reversing: {Wait: Reversing, Approve: Reversing, Decline: Reversing, Lose: Reversing, Undo: Reversing, Undone: Reversed},
-	// A card refund (0200 is not idempotent) is sent again under a new STAN once its lost message is reversed. A sale never is.
-	Reversed: {Send: Sent, Undone: Reversed},
+	// A card refund (0200 is not idempotent) is sent again under a new STAN once its lost message is reversed. A sale never is; one that
+	// is approved all the same, because its undoing overtook it, is undone again.
+	Reversed: {Send: Sent, Undo: Reversing, Undone: Reversed},
 }
 
 // Next is the state after an event. It is pure; a transition that the table lacks is a *TransitionError.

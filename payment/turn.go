@@ -30,6 +30,7 @@ type turn struct {
 	ops   []*row
 
 	claimed bool // The operation is in hand, and this try is counted.
+	hurry   bool // Something is due at once: the runner is told after the commit.
 	flights []*flight
 	settled []*Operation
 }
@@ -51,6 +52,15 @@ type flight struct {
 
 	payment Payment
 	op      Operation // Zero when the answer was not recorded.
+}
+
+// command is change for callers from outside, who are refused once Run ends.
+func (e *Engine) command(ctx context.Context, m MerchantID, fn func(*turn) error) (*turn, error) {
+	if !e.work.begin() {
+		return nil, fmt.Errorf("shutting down: %w", ErrUnavailable)
+	}
+	defer e.work.end()
+	return e.change(ctx, m, fn)
 }
 
 // change runs fn in a transaction on one payment, and after the commit signals and sends what fn asked for. It returns the turn as it
@@ -99,10 +109,18 @@ func (e *Engine) committed(t *turn) {
 	for _, f := range t.flights {
 		e.launch(f)
 	}
+	if t.hurry {
+		e.Kick()
+	}
 }
 
 // write stores every changed row once.
 func (t *turn) write() error {
+	for _, f := range t.flights {
+		if _, err := t.op(t.p.Attempt); err != nil { // Every message carries it.
+			return fmt.Errorf("attempt of %s %d: %w", f.msg.Operation.Kind, f.msg.Operation.ID, err)
+		}
+	}
 	for _, r := range t.ops {
 		if !r.was.Settled() && r.op.Settled() {
 			r.op.SettledAt = t.now
@@ -139,6 +157,9 @@ func (t *turn) write() error {
 				f.msg.Operation = r.op
 			case f.msg.Target.ID:
 				f.msg.Target = r.op
+			}
+			if r.op.ID == t.p.Attempt {
+				f.msg.Attempt = r.op
 			}
 		}
 	}
@@ -195,16 +216,19 @@ func (t *turn) view() View {
 }
 
 // unsettled reports whether an operation of a kind is under way.
-func (t *turn) unsettled(kinds ...Kind) (bool, error) {
+func (t *turn) unsettled(kind Kind) (bool, error) {
 	ops, err := t.tx.Operations(t.m, t.p.ID)
 	if err != nil {
 		return false, err
 	}
 	for _, op := range ops {
-		for _, k := range kinds {
-			if op.Kind == k && !op.Settled() {
-				return true, nil
+		for _, r := range t.ops {
+			if r.op.ID == op.ID {
+				op = r.op // This turn has news of it.
 			}
+		}
+		if op.Kind == kind && !op.Settled() {
+			return true, nil
 		}
 	}
 	return false, nil
@@ -346,6 +370,11 @@ func (t *turn) undo(op *Operation) error {
 		op.Failure, op.FailureText = ReasonCancelled, textCancelled
 		return t.to(op, Decline)
 	}
+	return t.reverse(op)
+}
+
+// reverse owes the undoing of an attempt or refund, whatever was heard of it.
+func (t *turn) reverse(op *Operation) error {
 	acq, err := t.e.acquirer(op.Acquirer)
 	if err != nil {
 		return err
@@ -364,10 +393,6 @@ func (t *turn) undo(op *Operation) error {
 // giveBack owes the return of all that is left of a captured payment that must not stand: as a reversal of the whole if nothing of it
 // was refunded, else as a refund of the rest under a number of ours.
 func (t *turn) giveBack() error {
-	left := t.p.Left()
-	if left.IsZero() {
-		return nil
-	}
 	attempt, err := t.op(t.p.Attempt)
 	if err != nil {
 		return err
@@ -376,6 +401,10 @@ func (t *turn) giveBack() error {
 		if err := t.to(attempt, Undo); err != nil {
 			return err
 		}
+	}
+	left := t.p.Left()
+	if left.IsZero() {
+		return t.returnedAll() // Or refunds without answer have it all, and decide.
 	}
 	kind := VoidOperation
 	if t.p.Reserved > 0 {
@@ -463,12 +492,21 @@ func (t *turn) answered(op *Operation, class Class, a Answer) error {
 	}
 	switch a.Outcome {
 	case OutcomeUnsent:
-		// Nothing left: it is still owed, and is sent again as it is.
-		if op.State == Sent || op.State == Unknown {
+		// Nothing left: it is still owed, and is sent again as it is. What would be reversed after silence is as good as reversed.
+		switch {
+		case op.State == Sent && remedies[op.Kind][class] == Reverse:
+			if err := errors.Join(t.to(op, Undo), t.to(op, Undone)); err != nil {
+				return err
+			}
+			return t.again(op)
+		case op.State == Sent || op.State == Unknown:
 			t.later(op)
 		}
 		return nil
 	case OutcomeWaiting:
+		if op.Settled() || op.State == Reversing {
+			return nil // An old answer that was overtaken.
+		}
 		if err := t.to(op, Wait); err != nil {
 			return err
 		}
@@ -515,6 +553,9 @@ func keep(op *Operation, a Answer) {
 	if r.QR == "" {
 		r.QR = op.Result.QR
 	}
+	if r.Redirect == "" {
+		r.Redirect = op.Result.Redirect
+	}
 	if r.PaidAt == 0 {
 		r.PaidAt = op.Result.PaidAt
 	}
@@ -525,12 +566,6 @@ func keep(op *Operation, a Answer) {
 }
 
 func (t *turn) attemptAnswered(op *Operation, class Class, a Answer) error {
-	if op.State == Reversed {
-		if a.Outcome == OutcomeApproved {
-			t.alarm(op, "approved after its reversal was acknowledged")
-		}
-		return nil
-	}
 	switch a.Outcome {
 	case OutcomeApproved:
 		return t.attemptApproved(op, a)
@@ -583,13 +618,16 @@ func (t *turn) lost(op *Operation, class Class) error {
 }
 
 func (t *turn) attemptApproved(op *Operation, a Answer) error {
-	if op.State == Declined {
-		t.alarm(op, "approved after it was declined") // A contradiction of the acquirer's: give it back.
-		return nil
-	}
 	keep(op, a)
-	if op.State == Reversing || op.State == Approved {
+	switch op.State {
+	case Reversing, Approved:
 		return nil
+	case Declined:
+		t.alarm(op, "approved after it was declined; it is undone") // A contradiction of the acquirer's.
+		return t.reverse(op)
+	case Reversed:
+		// Either two answers crossed, or the undoing overtook the attempt at an acquirer that forgets such. Undoing it once more settles both.
+		return t.reverse(op)
 	}
 	if err := t.to(op, Approve); err != nil {
 		return err
@@ -717,9 +755,7 @@ func (t *turn) undoAnswered(op *Operation, a Answer) error {
 	}
 	rest(target)
 	if target.Kind == Refund {
-		// Its message is out of the world: it is sent again under a new number of the link.
-		target.Round++
-		return t.send(target)
+		return t.again(target)
 	}
 	if t.p.State == Open && t.p.Attempt == target.ID {
 		// A card sale without answer, now reversed: the customer was not charged.
@@ -731,6 +767,18 @@ func (t *turn) undoAnswered(op *Operation, a Answer) error {
 		t.p.Failure, t.p.FailureText = ReasonUnavailable, textUnavailable
 		return t.pay(Refuse)
 	}
+	return nil
+}
+
+// again sends a card refund, whose last message is out of the world, under a new number of the link: at once the first time, then after
+// growing pauses, so that a host that answers reversals but no refunds is not flooded.
+func (t *turn) again(refund *Operation) error {
+	refund.Round++
+	if refund.Round == 1 {
+		return t.send(refund)
+	}
+	refund.Flagged = refund.Round >= flagAfter
+	due(refund, t.now.Add(delays[min(refund.Round, len(delays)-1)]))
 	return nil
 }
 
@@ -816,10 +864,15 @@ func (t *turn) returned(op *Operation) error {
 	if err := t.tx.Post(op, entry, t.now); err != nil {
 		return err
 	}
+	return t.returnedAll()
+}
+
+// returnedAll ends a payment of which everything is given back; before that it does nothing.
+func (t *turn) returnedAll() error {
 	if t.p.Refunded < t.p.Captured {
 		return nil
 	}
-	if op.Rest && t.p.State == Captured {
+	if t.p.FeeReturned && t.p.State == Captured { // Whichever of a void and a refund beside it was answered last.
 		if err := t.pay(Void); err != nil {
 			return err
 		}

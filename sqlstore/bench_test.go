@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/pgtest"
 	"github.com/tillgate/tillgate/ledger"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
@@ -17,15 +18,26 @@ const callers = 64
 // BenchmarkPayments measures whole payments, each two durable transactions: key, payment and operation; then the outcome and its journal
 // entry. "read" reads both rows before it changes them, as the engine does.
 func BenchmarkPayments(b *testing.B) {
-	for _, read := range []bool{false, true} {
-		for _, n := range []int{1, callers} {
-			b.Run(fmt.Sprintf("read=%t/callers=%d", read, n), func(b *testing.B) { benchmarkPayments(b, n, read) })
+	places := []struct {
+		name string
+		at   func(*testing.B) Config
+	}{
+		{"sqlite", func(b *testing.B) Config { return Config{Dir: b.TempDir(), Now: time.Now} }},
+		{"postgres", func(b *testing.B) Config { return Config{URL: pgtest.URL(b)} }},
+	}
+	for _, place := range places {
+		for _, read := range []bool{false, true} {
+			for _, n := range []int{1, callers} {
+				b.Run(fmt.Sprintf("%s/read=%t/callers=%d", place.name, read, n), func(b *testing.B) {
+					benchmarkPayments(b, place.at(b), n, read)
+				})
+			}
 		}
 	}
 }
 
-func benchmarkPayments(b *testing.B, callers int, read bool) {
-	s, err := Open(b.Context(), Config{Dir: b.TempDir(), Now: time.Now})
+func benchmarkPayments(b *testing.B, cfg Config, callers int, read bool) {
+	s, err := Open(b.Context(), cfg)
 	if err != nil {
 		b.Fatal(err)
 	}

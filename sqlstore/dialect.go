@@ -11,9 +11,17 @@ type dialect struct {
 	goose goose.Dialect
 	// now is SQL for the database's time in Unix milliseconds, made with a parameter whose value is clock's.
 	now   func(param string) string
-	clock func() int64
+	clock func() int64 // Nil where the database has a clock of its own, and statements take no parameter for it.
 	// alone says that one server process has the store to itself: a new incarnation owns at once all that earlier ones had in hand.
 	alone bool
+}
+
+// timed adds the clock's time to the arguments of a statement that was made with now.
+func (d *dialect) timed(args ...any) []any {
+	if d.clock == nil {
+		return args
+	}
+	return append(args, d.clock())
 }
 
 // sqliteDialect takes the database's time from the process: there is only one.

@@ -4,8 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
+	"fmt"
 	"io/fs"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 )
 
@@ -28,4 +33,30 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect) error {
 	}
 	_, err = p.Up(ctx)
 	return err
+}
+
+// migrationLock is the number of the advisory lock under which processes that start at once migrate one after the other.
+const migrationLock = 0x54494c4c // "TILL".
+
+// migratePostgres migrates on connections of its own, which may wait: for another process, and for what a migration has to do.
+func migratePostgres(ctx context.Context, address string, config *pgconn.Config, d *dialect) (err error) {
+	c, err := pgx.ParseConfig(address)
+	if err != nil {
+		return err
+	}
+	c.Config = *config.Copy()
+	for _, limit := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		c.RuntimeParams[limit] = "0"
+	}
+	db := stdlib.OpenDB(*c)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	lock, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }() // The lock ends with its connection.
+	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
+		return fmt.Errorf("wait for other processes that migrate: %w", err)
+	}
+	return migrate(ctx, db, d)
 }

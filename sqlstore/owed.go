@@ -37,7 +37,8 @@ DELETE FROM incarnations WHERE alive_until <= ` + d.now("$1"),
 
 // ClaimOperation takes a due operation in hand for a living incarnation.
 func (t *txn) ClaimOperation(merchant payment.MerchantID, of, id payment.ID, incarnation int64, now, until time.Time) (bool, error) {
-	n, err := t.exec(t.store.leases.claim, int64(merchant), int64(of), int64(id), incarnation, millis(now), millis(until), t.store.dialect.clock())
+	n, err := t.exec(t.store.leases.claim, t.store.dialect.timed(int64(merchant), int64(of), int64(id), incarnation, millis(now),
+		millis(until))...)
 	return n > 0, wrap(err, "claim operation %d of payment %d of merchant %d", id, of, merchant)
 }
 
@@ -56,7 +57,7 @@ func (s *Store) Enlist(ctx context.Context, lease time.Duration) (int64, error) 
 			return err
 		}
 		incarnation = int64(id)
-		if _, err := t.exec(s.leases.enlist, incarnation, lease.Milliseconds(), s.dialect.clock()); err != nil {
+		if _, err := t.exec(s.leases.enlist, s.dialect.timed(incarnation, lease.Milliseconds())...); err != nil {
 			return err
 		}
 		if !s.dialect.alone {
@@ -65,7 +66,7 @@ func (s *Store) Enlist(ctx context.Context, lease time.Duration) (int64, error) 
 		if _, err := t.exec(retireOthers, incarnation); err != nil {
 			return err
 		}
-		_, err = t.exec(s.leases.release, s.dialect.clock())
+		_, err = t.exec(s.leases.release, s.dialect.timed()...)
 		return err
 	})
 	return incarnation, wrap(err, "enlist")
@@ -74,17 +75,17 @@ func (s *Store) Enlist(ctx context.Context, lease time.Duration) (int64, error) 
 // Renew keeps an incarnation alive for another lease.
 func (s *Store) Renew(ctx context.Context, incarnation int64, lease time.Duration) error {
 	err := s.write(ctx, func(t *txn) error {
-		n, err := t.exec(s.leases.renew, incarnation, lease.Milliseconds(), s.dialect.clock())
+		n, err := t.exec(s.leases.renew, s.dialect.timed(incarnation, lease.Milliseconds())...)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return fmt.Errorf("its lease ran out: %w", payment.ErrNotFound)
 		}
-		if _, err := t.exec(s.leases.release, s.dialect.clock()); err != nil {
+		if _, err := t.exec(s.leases.release, s.dialect.timed()...); err != nil {
 			return err
 		}
-		_, err = t.exec(s.leases.forget, s.dialect.clock())
+		_, err = t.exec(s.leases.forget, s.dialect.timed()...)
 		return err
 	})
 	return wrap(err, "renew incarnation %d", incarnation)

@@ -17,6 +17,12 @@ type session interface {
 	exec(text string, args ...any) (int64, error)
 	// query calls each for every row. each runs no statement.
 	query(each func(*row) error, text string, args ...any) error
+	// must runs a statement that has to change a row, and fails with what missed returns when it changes none. The failure may come later,
+	// from another statement or from the transaction.
+	must(missed func() error, text string, args ...any) error
+	// insertNew runs an INSERT … ON CONFLICT DO NOTHING whose row is hardly ever there already, and reports whether it was inserted. An
+	// engine may say so without having asked yet, if it runs the work again should that turn out to be wrong.
+	insertNew(text string, args ...any) (bool, error)
 }
 
 // errRefused says that the database refused a row: a CHECK or a foreign key. That is a mistake of the program, never of a caller, so it
@@ -55,6 +61,22 @@ func (s *statements) query(each func(*row) error, text string, args ...any) erro
 		s.failed = err
 	}
 	return err
+}
+
+func (s *statements) must(missed func() error, text string, args ...any) error {
+	if s.failed == nil {
+		s.failed = s.session.must(missed, text, args...)
+	}
+	return s.failed
+}
+
+func (s *statements) insertNew(text string, args ...any) (bool, error) {
+	if s.failed != nil {
+		return false, s.failed
+	}
+	fresh, err := s.session.insertNew(text, args...)
+	s.failed = err
+	return fresh, err
 }
 
 // one runs a query for one row, and fails with payment.ErrNotFound when there is none.

@@ -297,6 +297,19 @@ func (c *sqliteConn) exec(text string, args ...any) (int64, error) {
 	return res.RowsAffected()
 }
 
+func (c *sqliteConn) must(missed func() error, text string, args ...any) error {
+	n, err := c.exec(text, args...)
+	if err == nil && n == 0 {
+		return missed()
+	}
+	return err
+}
+
+func (c *sqliteConn) insertNew(text string, args ...any) (bool, error) {
+	n, err := c.exec(text, args...)
+	return n > 0, err
+}
+
 func (c *sqliteConn) query(each func(*row) error, text string, args ...any) error {
 	s, err := c.prepare(text)
 	if err != nil {

@@ -16,23 +16,28 @@ const conflictTries = 5
 // blockMax bounds a block of IDs: a process that asked for more by mistake would waste public numbers, of which there are 10^12.
 const blockMax = 1_000_000
 
-// Config says where a store is.
+// Config says where a store is: in a data folder, or on a PostgreSQL server.
 type Config struct {
-	// Dir is the data folder. It is made when it is not there, readable by nobody else.
+	// Dir is the data folder of a SQLite database. It is made when it is not there, readable by nobody else.
 	Dir string
-	// Tool opens the folder of a running server beside it, for operators' commands: it takes no lock of the folder, and its writes take
-	// turns with the server's.
+	// URL is the address of a PostgreSQL database, such as postgres://user:password@host:5432/database?sslmode=verify-full, or in the
+	// form "host=… user=…". It may leave to PGPASSWORD or a password file what it does not say. It is a secret when it holds a password.
+	URL string
+	// Tool opens the store beside running servers, for operators' commands. In a data folder it takes no lock, and its writes take turns
+	// with the server's; a PostgreSQL database makes no difference, except that a tool has fewer connections.
 	Tool bool
-	// Now is the clock by which leases run.
+	// Now is the clock by which leases run in a data folder. PostgreSQL has its own.
 	Now func() time.Time
 }
 
 // Validate names the field that is wrong, and the remedy.
 func (c Config) Validate() error {
 	switch {
-	case c.Dir == "":
-		return &payment.FieldError{Field: "dir", Problem: "is empty: name the data folder"}
-	case c.Now == nil:
+	case c.Dir == "" && c.URL == "":
+		return &payment.FieldError{Field: "dir", Problem: "is empty: name the data folder, or give the url of a PostgreSQL database"}
+	case c.Dir != "" && c.URL != "":
+		return &payment.FieldError{Field: "url", Problem: "is given, and dir too: name one place"}
+	case c.Dir != "" && c.Now == nil:
 		return &payment.FieldError{Field: "now", Problem: "is missing: pass a clock, such as time.Now"}
 	}
 	return nil
@@ -60,8 +65,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	d := sqliteDialect(cfg.Now)
-	e, err := openSQLite(ctx, cfg, &d)
+	var d dialect
+	var e engine
+	var err error
+	if cfg.URL != "" {
+		d = postgresDialect()
+		e, err = openPostgres(ctx, cfg, &d)
+	} else {
+		d = sqliteDialect(cfg.Now)
+		e, err = openSQLite(ctx, cfg, &d)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -33,21 +33,8 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
 }
 
-// changed turns "no row was changed" into payment.ErrStoreConflict.
-func changed(n int64, err error) error {
-	if err == nil && n == 0 {
-		return payment.ErrStoreConflict
-	}
-	return err
-}
-
-// inserted turns "the row was there already" into payment.ErrConflict.
-func inserted(n int64, err error) error {
-	if err == nil && n == 0 {
-		return fmt.Errorf("there already: %w", payment.ErrConflict)
-	}
-	return err
-}
+// errThere says that a row that was to be inserted is there already.
+var errThere = fmt.Errorf("there already: %w", payment.ErrConflict)
 
 // currency trusts what the store wrote, except that it must still be a currency.
 func (r *row) currency() (money.Currency, error) {
@@ -84,15 +71,18 @@ VALUES (` + params(7) + `) ON CONFLICT DO NOTHING`
 
 // InsertKey stores a key, or returns the one that is there.
 func (t *txn) InsertKey(row payment.KeyRow) (payment.KeyRow, bool, error) {
-	n, err := t.exec(insertKey, int64(row.Merchant), row.Key.Scope, row.Key.Key, hex.EncodeToString(row.MAC), int64(row.Payment),
+	fresh, err := t.insertNew(insertKey, int64(row.Merchant), row.Key.Scope, row.Key.Key, hex.EncodeToString(row.MAC), int64(row.Payment),
 		int64(row.Operation), millis(row.ClosedTo))
 	if err != nil {
 		return payment.KeyRow{}, false, wrap(err, "insert key %s %q of merchant %d", row.Key.Scope, row.Key.Key, row.Merchant)
 	}
-	if n > 0 {
+	if fresh {
 		return row, true, nil
 	}
 	stored, err := t.Key(row.Merchant, row.Key)
+	if errors.Is(err, payment.ErrNotFound) { // It has been taken away since.
+		err = payment.ErrStoreConflict
+	}
 	return stored, false, err
 }
 
@@ -101,9 +91,11 @@ WHERE merchant_id = $1 AND scope = $2 AND key = $3 AND payment_id = $4 AND opera
 
 // UpdateKey lets a key stand for something else.
 func (t *txn) UpdateKey(old, row payment.KeyRow) error {
-	n, err := t.exec(updateKey, int64(old.Merchant), old.Key.Scope, old.Key.Key, int64(old.Payment), int64(old.Operation),
+	missed := func() error {
+		return wrap(payment.ErrStoreConflict, "update key %s %q of merchant %d", old.Key.Scope, old.Key.Key, old.Merchant)
+	}
+	return t.must(missed, updateKey, int64(old.Merchant), old.Key.Scope, old.Key.Key, int64(old.Payment), int64(old.Operation),
 		hex.EncodeToString(row.MAC), int64(row.Payment), int64(row.Operation), millis(row.ClosedTo))
-	return wrap(changed(n, err), "update key %s %q of merchant %d", old.Key.Scope, old.Key.Key, old.Merchant)
 }
 
 // Payments.
@@ -143,14 +135,15 @@ var insertPayment = `INSERT INTO payments (` + paymentColumns + `) VALUES (` + p
 
 // InsertPayment stores a new payment as it is, its version too.
 func (t *txn) InsertPayment(p *payment.Payment) error {
-	n, err := t.exec(insertPayment,
+	merchant, id := p.Merchant, p.ID
+	missed := func() error { return wrap(errThere, "insert payment %d of merchant %d", id, merchant) }
+	return t.must(missed, insertPayment,
 		int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Protocol, p.Key.Scope, p.Key.Key, int64(p.Credential), int64(p.Store),
 		int64(p.Terminal), p.Numbering.Prefix, int64(p.Numbering.Digits), p.Amount.Currency().Code(), p.Amount.Minor(), p.Tip, p.Method,
 		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
 		bit(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, p.Calendar.Zone, p.Calendar.CutOff.Milliseconds(), string(p.Failure),
 		p.FailureText, millis(p.CreatedAt), millis(p.ModifiedAt), millis(p.ExpiresAt), millis(p.PaidAt), int64(p.Day), millis(p.DueAt),
 		string(p.Echo))
-	return wrap(inserted(n, err), "insert payment %d of merchant %d", p.ID, p.Merchant)
 }
 
 // updatePayment leaves alone what a payment is born with: its names, its numbering, currency, calendar, time of birth and echo.
@@ -162,12 +155,14 @@ WHERE merchant_id = $1 AND id = $2 AND version = $3`
 
 // UpdatePayment writes what may have changed, if the version is still the one read.
 func (t *txn) UpdatePayment(p *payment.Payment) error {
-	n, err := t.exec(updatePayment, int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Amount.Minor(), p.Tip, p.Method,
+	merchant, id := p.Merchant, p.ID
+	missed := func() error { return wrap(payment.ErrStoreConflict, "update payment %d of merchant %d", id, merchant) }
+	err := t.must(missed, updatePayment, int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Amount.Minor(), p.Tip, p.Method,
 		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
 		bit(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, string(p.Failure), p.FailureText, millis(p.ModifiedAt), millis(p.ExpiresAt),
 		millis(p.PaidAt), int64(p.Day), millis(p.DueAt))
-	if err := changed(n, err); err != nil {
-		return wrap(err, "update payment %d of merchant %d", p.ID, p.Merchant)
+	if err != nil {
+		return err
 	}
 	p.Version++
 	return nil
@@ -221,6 +216,12 @@ func (r *reader) Operations(merchant payment.MerchantID, of payment.ID) ([]payme
 	return list, wrap(err, "operations of payment %d of merchant %d", of, merchant)
 }
 
+// missedOperation says of which operation no row was changed.
+func missedOperation(err error, what string, o *payment.Operation) func() error {
+	merchant, of, id := o.Merchant, o.Payment, o.ID
+	return func() error { return wrap(err, "%s operation %d of payment %d of merchant %d", what, id, of, merchant) }
+}
+
 var insertOperation = `INSERT INTO operations (` + operationColumns + `) VALUES (` + params(26) + `) ON CONFLICT DO NOTHING`
 
 // InsertOperation stores a new operation as it is, its version too.
@@ -229,11 +230,11 @@ func (t *txn) InsertOperation(o *payment.Operation) error {
 	if err != nil {
 		return wrap(err, "result of operation %d", o.ID)
 	}
-	n, err := t.exec(insertOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.Kind), string(o.State),
+	missed := missedOperation(errThere, "insert", o)
+	return t.must(missed, insertOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.Kind), string(o.State),
 		int64(o.Target), o.Key.Scope, o.Key.Key, o.Number, int64(o.Round), o.Acquirer, o.Amount.Currency().Code(), o.Amount.Minor(),
 		bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt),
 		o.Owner, int64(o.Tries), bit(o.Flagged), string(o.Echo))
-	return wrap(inserted(n, err), "insert operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
 }
 
 // updateOperation leaves alone what an operation is born with: its names, kind, target, currency, time of birth and echo.
@@ -248,11 +249,11 @@ func (t *txn) UpdateOperation(o *payment.Operation) error {
 	if err != nil {
 		return wrap(err, "result of operation %d", o.ID)
 	}
-	n, err := t.exec(updateOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.State), o.Number,
+	err = t.must(missedOperation(payment.ErrStoreConflict, "update", o), updateOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.State), o.Number,
 		int64(o.Round), o.Acquirer, o.Amount.Minor(), bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day),
 		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged))
-	if err := changed(n, err); err != nil {
-		return wrap(err, "update operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
+	if err != nil {
+		return err
 	}
 	o.Version++
 	return nil
@@ -265,9 +266,8 @@ fees, tips, posted_at) VALUES (` + params(11) + `) ON CONFLICT DO NOTHING`
 
 // Post stores the journal entry of an approved operation. A second one for the same operation is refused with payment.ErrConflict.
 func (t *txn) Post(o *payment.Operation, e ledger.Entry, at time.Time) error {
-	n, err := t.exec(insertEntry, int64(o.Merchant), int64(o.Payment), int64(o.ID), e.Currency.Code(), o.Acquirer, int64(o.Day),
+	return t.must(missedOperation(errThere, "post", o), insertEntry, int64(o.Merchant), int64(o.Payment), int64(o.ID), e.Currency.Code(), o.Acquirer, int64(o.Day),
 		e.Postings.Receivable, e.Postings.Payable, e.Postings.Fees, e.Postings.Tips, millis(at))
-	return wrap(inserted(n, err), "post operation %d of payment %d of merchant %d", o.ID, o.Payment, o.Merchant)
 }
 
 // PostgreSQL sums BIGINT as NUMERIC, hence the casts.

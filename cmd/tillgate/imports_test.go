@@ -22,6 +22,7 @@ var house = map[string][]string{
 	"acquirer/wallet":    {"money", "payment", "internal/fault"},
 	"protocol/upp":       {"money", "payment", "internal/access"},
 	"sandbox":            {"money"},
+	"signal":             {"payment"},
 	"internal/access":    {},
 	"internal/fault":     {},
 	"cmd/tillgate":       nil, // Wiring: everything.

@@ -31,6 +31,7 @@ type cli struct {
 	Env        envCommand        `cmd:"" help:"Print the addresses and tokens of a running dev as shell variables: eval \"$(tillgate env)\"."`
 	Serve      serveCommand      `cmd:"" help:"Run the server, for production."`
 	Sandbox    sandboxCommand    `cmd:"" help:"Run the sandbox's wallet network alone, for tests of a server."`
+	Bench      benchCommand      `cmd:"" help:"Measure how many payments a second this machine takes durably, and check that each was taken once."`
 	Merchant   merchantCommand   `cmd:"" help:"Add, list, enable and disable merchants."`
 	Store      storeCommand      `cmd:"" help:"Add, list, enable and disable stores."`
 	Terminal   terminalCommand   `cmd:"" help:"Add, list, enable and disable terminals."`

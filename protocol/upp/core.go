@@ -1,6 +1,7 @@
 package upp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -151,6 +152,9 @@ var failures = map[payment.Reason]Failure{
 	payment.ReasonRefundExceeds:     FailAlreadyRefunded,
 }
 
+// textDeclined is for people where an acquirer gave no words of its own.
+const textDeclined = "The provider declined it."
+
 func failure(r payment.Reason) Failure {
 	if f, ok := failures[r]; ok {
 		return f
@@ -260,8 +264,8 @@ func purchaseTransaction(v payment.View, c payment.Caller) (*Transaction, error)
 	if p.State == payment.Refused {
 		t.ProviderReference = a.Result.ProviderReference
 	}
-	if p.Failure != "" {
-		t.Failure, t.FailureDescription = failure(p.Failure), p.FailureText
+	if state.approved != nil && !*state.approved {
+		t.Failure, t.FailureDescription = failure(p.Failure), cmp.Or(p.FailureText, textDeclined)
 	}
 	return &t, err
 }
@@ -295,7 +299,7 @@ func refundTransaction(v payment.RefundView, c payment.Caller) (*Transaction, er
 		t.ExchangeDetails, err = exchange(op.Result.Exchange, TypeRefund)
 	case payment.Declined:
 		t.Approved = no
-		t.Failure, t.FailureDescription = failure(op.Failure), op.FailureText
+		t.Failure, t.FailureDescription = failure(op.Failure), cmp.Or(op.FailureText, textDeclined)
 	}
 	return &t, err
 }

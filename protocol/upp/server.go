@@ -127,14 +127,7 @@ func match(pattern, path []string) (reference string, ok bool) {
 
 // authenticate finds the caller by its bearer token (§2).
 func (s *Server) authenticate(r *http.Request) (payment.Caller, string, error) {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	ip, err := netip.ParseAddr(host)
-	if err == nil {
-		host = ip.Unmap().WithZone("").String()
-	}
+	host, ip := remote(r.RemoteAddr)
 	token, ok := ParseBearer(r.Header.Get("Authorization"))
 	if !ok {
 		return payment.Caller{}, "", Refuse(FailUnauthorised, "Send the header: Authorization: Bearer <token>.")
@@ -152,17 +145,40 @@ func (s *Server) authenticate(r *http.Request) (payment.Caller, string, error) {
 	return caller, host, nil
 }
 
+// remote is the address of a caller, as text and, unless the connection has none, as an address. IPv4 has one form only, and no zone counts.
+func remote(address string) (string, netip.Addr) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return host, netip.Addr{}
+	}
+	ip = ip.Unmap().WithZone("")
+	return ip.String(), ip
+}
+
 // allowedIP reports whether a list of addresses and prefixes holds an address. An empty list holds all; what cannot be read holds none.
 func allowedIP(list string, ip netip.Addr) bool {
 	if list == "" {
 		return true
 	}
+	if !ip.IsValid() {
+		return false
+	}
+	const mapped = 96 // Bits in front of an IPv4 address that is written as IPv6.
 	for entry := range strings.SplitSeq(list, ",") {
 		entry = strings.TrimSpace(entry)
-		if prefix, err := netip.ParsePrefix(entry); err == nil && prefix.Contains(ip.Unmap()) {
-			return true
+		if prefix, err := netip.ParsePrefix(entry); err == nil {
+			if prefix.Addr().Is4In6() && prefix.Bits() >= mapped {
+				prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mapped)
+			}
+			if prefix.Contains(ip) {
+				return true
+			}
 		}
-		if one, err := netip.ParseAddr(entry); err == nil && one == ip.Unmap() {
+		if one, err := netip.ParseAddr(entry); err == nil && one.Unmap().WithZone("") == ip {
 			return true
 		}
 	}

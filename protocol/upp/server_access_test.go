@@ -1,6 +1,7 @@
 package upp_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -142,6 +143,48 @@ func TestAccess(t *testing.T) {
 		r.till(t).as(bareToken).create(purchase(ref)).wantFailure(403, "forbidden", "terminal")
 		r.till(t).fetch(ref).wantFailure(404, "transactionNotFound")
 	})
+}
+
+// TestTerminals: the tokens of one merchant share its references; the terminal and its business day are those of the token that asked.
+func TestTerminals(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	melbourne, err := time.LoadLocation("Australia/Melbourne")
+	if err != nil {
+		t.Fatal(err)
+	}
+	auckland, err := time.LoadLocation("Pacific/Auckland")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Half past eleven at night in Melbourne is the next day in Auckland.
+	y, m, d := time.Now().In(melbourne).AddDate(0, 0, 1).Date()
+	at := time.Date(y, m, d, 23, 30, 0, 0, melbourne)
+	r.clock.hold(at)
+	here, there := r.till(t), r.till(t).as(nzToken)
+	ref, back := reference(), reference()
+
+	a := here.create(purchase(ref)).wantState("approved")
+	if a.text("terminalId") != "3" || a.text("settlementBatch") != at.Format("20060102") {
+		a.errorf("want terminal 3 and the day %s", at.Format("20060102"))
+	}
+	for _, b := range []reply{there.fetch(ref), there.poll(ref), there.create(purchase(ref))} {
+		if string(b.raw) != string(a.raw) {
+			b.errorf("want what the other terminal was answered: %s", a.raw)
+		}
+	}
+	there.create(purchase(ref, "amount", json.Number("1"))).wantFailure(409, "transactionReferenceConflict")
+
+	b := there.create(refundOf(ref, back)).wantState("approved")
+	if b.text("terminalId") != "5" {
+		b.errorf("want terminal 5, which asked")
+	}
+	c := there.create(purchase(reference())).wantState("approved")
+	if day := at.In(auckland).Format("20060102"); c.text("terminalId") != "5" || c.text("settlementBatch") != day || day == a.text("settlementBatch") {
+		c.errorf("want terminal 5 and the day %s", day)
+	}
+	there.cancel(ref).wantState("cancelled")
+	here.fetch(ref).wantState("cancelled")
 }
 
 // TestDisabled: what an operator's command disables, in a process of its own, is refused 2 seconds later at most (design 8). The clock is

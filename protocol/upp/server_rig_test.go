@@ -38,6 +38,7 @@ const (
 	localToken  = "token-for-127.0.0.1-only-0005"
 	remoteToken = "token-for-elsewhere-only-0006"
 	bareToken   = "token-without-a-terminal-0007"
+	nzToken     = "token-of-the-store-in-auckland-0008" // Merchant 740218, terminal 5.
 	walletKey   = "bearer-key-of-the-wallet-network"
 
 	plainCode = "289661544981076259" // The seed's: an ordinary Alipay code.
@@ -175,14 +176,15 @@ func (r *rig) enrol(t *testing.T) {
 	other, err := store.AddMerchant(ctx, payment.Merchant{PublicID: "740219", CompanyName: "Quay Books Pty Ltd", Name: "Quay Books",
 		Currencies: []string{"AUD"}, Methods: map[string]payment.Method{"alipay": methods["alipay"]}})
 	must(err)
-	place := func(m payment.MerchantID, tid string) payment.Terminal {
-		p, err := store.AddStore(ctx, m, payment.Place{PublicID: "12", Name: "Geelong", Calendar: payment.Calendar{Zone: "Australia/Melbourne"}})
+	place := func(m payment.MerchantID, tid, zone string) payment.Terminal {
+		p, err := store.AddStore(ctx, m, payment.Place{PublicID: "store-" + tid, Name: "Store " + tid, Calendar: payment.Calendar{Zone: zone}})
 		must(err)
 		d, err := store.AddTerminal(ctx, m, payment.Terminal{PublicID: tid, Store: p.ID, Name: "Till " + tid})
 		must(err)
 		return d
 	}
-	till, otherTill := place(harbour.ID, "3"), place(other.ID, "4")
+	till, otherTill := place(harbour.ID, "3", "Australia/Melbourne"), place(other.ID, "4", "Australia/Melbourne")
+	nzTill := place(harbour.ID, "5", "Pacific/Auckland")
 	r.merchant, r.place, r.terminal = harbour.ID, till.Store, till.ID
 	for _, c := range []struct {
 		token, protocol string
@@ -197,6 +199,7 @@ func (r *rig) enrol(t *testing.T) {
 		{localToken, upp.Protocol, harbour.ID, till.ID, "203.0.113.0/24, 127.0.0.1"},
 		{remoteToken, upp.Protocol, harbour.ID, till.ID, "203.0.113.0/24,2001:db8::1"},
 		{bareToken, upp.Protocol, harbour.ID, 0, ""},
+		{nzToken, upp.Protocol, harbour.ID, nzTill.ID, ""},
 	} {
 		added, err := store.AddCredential(ctx, payment.Credential{Protocol: c.protocol, Merchant: c.merchant, Terminal: c.terminal,
 			Name: "back end", Profile: payment.Profile{AllowedIPs: c.ips}}, payment.CredentialHash(r.vault(), c.protocol, c.token))

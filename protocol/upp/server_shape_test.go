@@ -35,7 +35,7 @@ var fields = map[string]*regexp.Regexp{
 	"companyName":                  pattern(`"(Harbour Outdoor|Quay Books) Pty Ltd"`),
 	"merchantName":                 pattern(`"(Harbour Outdoor Geelong|Quay Books)"`),
 	"merchantId":                   pattern(`"74021[89]"`),
-	"terminalId":                   pattern(`"[34]"`),
+	"terminalId":                   pattern(`"[345]"`),
 	"clientIpAddress":              pattern(`".*"`),
 	"tags":                         pattern(`\[\]`),
 	"discount":                     pattern(`0`),

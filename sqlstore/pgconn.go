@@ -1,0 +1,295 @@
+package sqlstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/tillgate/tillgate/payment"
+)
+
+// The types that parameters are declared as, and columns come in, by PostgreSQL's numbers.
+const (
+	oidInt8 = 20
+	oidInt2 = 21
+	oidInt4 = 23
+	oidText = 25
+)
+
+// The format of numbers and of texts on the wire: binary is the same as text for texts, and cheaper for numbers.
+const (
+	formatText   = 0
+	formatBinary = 1
+)
+
+// step is a statement to be run together with others.
+type step struct {
+	text string
+	args []any
+	// must says that the statement has to change a row. It is then worded so that it fails where there is none, and takes the transaction
+	// with it: this way nobody has to look at its result before COMMIT is sent. missed is the error of that.
+	must   bool
+	missed func() error
+}
+
+// postgresConn is one connection with its prepared statements. pgx connects and speaks the protocol; statements are sent from here, since
+// what makes a transaction fast is to send many at once and to wait for them together. One goroutine uses it at a time.
+type postgresConn struct {
+	raw   *pgconn.PgConn
+	front *pgproto3.Frontend
+	stmts map[string]*postgresStmt
+	// broken is set by what ends a connection. Whatever was under way then has an outcome that nobody knows.
+	broken error
+	begun  bool // A transaction is open.
+
+	bind  pgproto3.Bind // Used again and again.
+	arena []byte
+	row   row
+	sent  []*postgresStmt
+}
+
+type postgresStmt struct {
+	name     string
+	text     string
+	types    []uint32
+	asked    bool // Its preparation is on its way, or done.
+	prepared bool
+	numbers  []bool // By column: it is a number.
+}
+
+// ended is the failure of one of several steps.
+type ended struct {
+	at  int // The step, or as many as there are when it was the commit at the end.
+	err error
+	own bool // It is what each said: no statement has failed.
+}
+
+func newPostgresConn(raw *pgconn.PgConn) *postgresConn {
+	return &postgresConn{raw: raw, front: raw.Frontend(), stmts: map[string]*postgresStmt{}}
+}
+
+// mustChange makes a statement that changes no row fail with division_by_zero. Nothing else in our statements divides.
+func mustChange(text string) string {
+	return "WITH changed AS (" + text + " RETURNING 1) SELECT 1/count(*) FROM changed"
+}
+
+func (c *postgresConn) stmt(s *step) *postgresStmt {
+	key := s.text
+	if s.must {
+		key = "must " + key // The other wording.
+	}
+	if st, ok := c.stmts[key]; ok {
+		return st
+	}
+	st := &postgresStmt{name: fmt.Sprintf("s%d", len(c.stmts)), text: s.text, types: make([]uint32, len(s.args))}
+	if s.must {
+		st.text = mustChange(s.text)
+	}
+	for i, a := range s.args {
+		st.types[i] = oidText
+		if _, ok := a.(int64); ok {
+			st.types[i] = oidInt8
+		}
+	}
+	c.stmts[key] = st
+	return st
+}
+
+// put adds a step to what is sent next.
+func (c *postgresConn) put(s *step) {
+	st := c.stmt(s)
+	if !st.asked {
+		st.asked = true
+		c.front.SendParse(&pgproto3.Parse{Name: st.name, Query: st.text, ParameterOIDs: st.types})
+		c.front.SendDescribe(&pgproto3.Describe{ObjectType: 'S', Name: st.name})
+	}
+	b := &c.bind
+	b.PreparedStatement = st.name
+	b.Parameters, b.ParameterFormatCodes = b.Parameters[:0], b.ParameterFormatCodes[:0]
+	b.ResultFormatCodes = append(b.ResultFormatCodes[:0], formatBinary)
+	c.arena = c.arena[:0]
+	for _, a := range s.args {
+		start := len(c.arena)
+		format := int16(formatText)
+		switch v := a.(type) {
+		case int64:
+			c.arena, format = binary.BigEndian.AppendUint64(c.arena, uint64(v)), formatBinary
+		case string:
+			c.arena = append(c.arena, v...)
+		default:
+			panic(fmt.Sprintf("sqlstore: argument of type %T", a))
+		}
+		b.Parameters = append(b.Parameters, c.arena[start:len(c.arena):len(c.arena)])
+		b.ParameterFormatCodes = append(b.ParameterFormatCodes, format)
+	}
+	c.front.SendBind(b)
+	c.front.SendExecute(&pgproto3.Execute{})
+	c.sent = append(c.sent, st)
+}
+
+// exchange sends steps in one go and waits for all of them. Outside of a transaction that was begun they make one by themselves, which is
+// durable when exchange returns without error. each gets the rows of the last step, and changed is how many rows that one changed. After
+// a failure none of the steps has had an effect, unless the connection is broken: then nobody knows.
+func (c *postgresConn) exchange(each func(*row) error, steps ...step) (changed int64, failed *ended) {
+	if c.broken != nil {
+		return 0, &ended{err: c.broken}
+	}
+	finished := false
+	defer func() { // Also after a panic of each.
+		if !finished && c.broken == nil {
+			c.broken = errors.New("connection given up in the middle of an exchange")
+		}
+	}()
+	if err := c.raw.Conn().SetDeadline(time.Now().Add(exchangeMax)); err != nil {
+		return 0, c.lost(0, err)
+	}
+	c.sent = c.sent[:0]
+	for i := range steps {
+		c.put(&steps[i])
+	}
+	c.front.SendSync(&pgproto3.Sync{})
+	if err := c.front.Flush(); err != nil {
+		return 0, c.lost(0, err)
+	}
+	var own error // What each says.
+	for at := 0; ; {
+		msg, err := c.front.Receive()
+		if err != nil {
+			return 0, c.lost(at, err)
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.ParseComplete:
+			c.sent[at].prepared = true
+		case *pgproto3.RowDescription:
+			c.sent[at].describe(msg)
+		case *pgproto3.DataRow:
+			if each == nil || at != len(steps)-1 || own != nil || failed != nil {
+				continue
+			}
+			c.row.fill(msg, c.sent[at].numbers)
+			own = each(&c.row)
+		case *pgproto3.CommandComplete:
+			if at == len(steps)-1 {
+				changed = rowsOf(msg.CommandTag)
+			}
+			at++
+		case *pgproto3.ErrorResponse:
+			e := pgconn.ErrorResponseToPgError(msg)
+			if e.SeverityUnlocalized != "ERROR" { // FATAL or PANIC: the connection ends.
+				return 0, c.lost(at, e)
+			}
+			failed = &ended{at: at, err: c.translate(steps, at, e)}
+		case *pgproto3.ReadyForQuery:
+			finished = true
+			for _, st := range c.sent {
+				st.asked = st.prepared // What came after a failure has been skipped.
+			}
+			c.begun = msg.TxStatus != 'I'
+			if failed == nil && own != nil {
+				failed = &ended{err: own, own: true}
+			}
+			return changed, failed
+		}
+	}
+}
+
+// lost gives the connection up.
+func (c *postgresConn) lost(at int, err error) *ended {
+	c.broken = fmt.Errorf("%w: database: %v", payment.ErrUnavailable, err)
+	return &ended{at: at, err: c.broken}
+}
+
+// translate makes the core's sentinel of what the server says.
+func (c *postgresConn) translate(steps []step, at int, e *pgconn.PgError) error {
+	if e.Code == codeDivisionByZero && at < len(steps) && steps[at].must {
+		return steps[at].missed()
+	}
+	if e.Code == codeFeature || e.Code == codeNoStatement {
+		// A migration has changed what a prepared statement returns, or a pooler has forgotten it. Another connection knows nothing of it.
+		c.broken = fmt.Errorf("%w: database: %v", payment.ErrStoreConflict, e)
+		return c.broken
+	}
+	return postgresError(e)
+}
+
+func (s *postgresStmt) describe(msg *pgproto3.RowDescription) {
+	s.numbers = make([]bool, len(msg.Fields))
+	for i, f := range msg.Fields {
+		switch f.DataTypeOID {
+		case oidInt2, oidInt4, oidInt8:
+			s.numbers[i] = true
+		}
+	}
+}
+
+// fill takes the columns of a row.
+func (r *row) fill(msg *pgproto3.DataRow, numbers []bool) {
+	r.next = 0
+	r.values = r.values[:0]
+	for i, b := range msg.Values {
+		switch {
+		case b == nil:
+			r.values = append(r.values, nil)
+		case !numbers[i]:
+			r.values = append(r.values, string(b))
+		case len(b) == 8:
+			r.values = append(r.values, int64(binary.BigEndian.Uint64(b)))
+		case len(b) == 4:
+			r.values = append(r.values, int64(int32(binary.BigEndian.Uint32(b))))
+		default:
+			r.values = append(r.values, int64(int16(binary.BigEndian.Uint16(b))))
+		}
+	}
+}
+
+// rowsOf reads the number at the end of a command tag, such as "UPDATE 1".
+func rowsOf(tag []byte) int64 {
+	var n, unit int64 = 0, 1
+	for i := len(tag) - 1; i >= 0 && tag[i] >= '0' && tag[i] <= '9'; i-- {
+		n, unit = n+int64(tag[i]-'0')*unit, unit*10
+	}
+	return n
+}
+
+// stale reports whether the server has said something, or hung up, while nobody used the connection. It costs one system call, and keeps
+// work from being sent to a server that is gone, after which its outcome would not be known.
+func (c *postgresConn) stale() bool {
+	if c.broken != nil {
+		return true
+	}
+	conn := c.raw.Conn()
+	if wrapped, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS.
+		conn = wrapped.NetConn()
+	}
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	quiet := false
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		quiet = errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR)
+		return true
+	})
+	return err != nil || !quiet
+}
+
+// onlyReads reports whether a statement changes nothing and locks nothing, so that it needs no transaction of its own.
+func onlyReads(text string) bool {
+	for strings.HasPrefix(text, "--") {
+		_, text, _ = strings.Cut(text, "\n")
+	}
+	return strings.HasPrefix(text, "SELECT") && !strings.Contains(text, " FOR ")
+}
