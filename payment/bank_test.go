@@ -83,8 +83,9 @@ type refund struct {
 
 // bank is an acquirer that does as a script says, and keeps books of its own: the witness of what has moved.
 type bank struct {
-	class payment.Class
-	store payment.Store
+	class    payment.Class
+	store    payment.Store
+	slowLink time.Duration // Its time-out, if not the usual one.
 
 	mu         sync.Mutex
 	script     map[payment.Kind][]act
@@ -92,7 +93,8 @@ type bank struct {
 	sales      map[string]*sale
 	refunds    map[string]*refund
 	captures   map[string]payment.Outcome
-	seen       []payment.Message // What was sent, the queries apart.
+	decided    map[string]payment.Answer // What was said to each void, cancel, reversal and close: repeats hear it again.
+	seen       []payment.Message         // What was sent, the queries apart.
 	queries    int
 	underWay   int
 	violations []string
@@ -101,7 +103,7 @@ type bank struct {
 
 func newBank(class payment.Class, store payment.Store) *bank {
 	return &bank{class: class, store: store, script: map[payment.Kind][]act{}, always: map[payment.Kind]act{}, sales: map[string]*sale{},
-		refunds: map[string]*refund{}, captures: map[string]payment.Outcome{}}
+		refunds: map[string]*refund{}, captures: map[string]payment.Outcome{}, decided: map[string]payment.Answer{}}
 }
 
 var _ payment.Acquirer = (*bank)(nil)
@@ -140,7 +142,11 @@ func (b *bank) act(k payment.Kind) act {
 	return approves
 }
 
-func (b *bank) Traits() payment.Traits { return payment.Traits{Class: b.class, Timeout: bankTimeout} }
+func (b *bank) Traits() payment.Traits {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return payment.Traits{Class: b.class, Timeout: max(b.slowLink, bankTimeout)}
+}
 
 func (b *bank) Do(ctx context.Context, m payment.Message) payment.Answer {
 	b.inspect(m)
@@ -255,16 +261,22 @@ func (b *bank) take(m payment.Message, a act) payment.Answer {
 		return b.takeCapture(op, m.Target, a)
 	case payment.Refund:
 		return b.takeRefund(op, m.Target, a)
-	case payment.Close:
-		return b.takeClose(m.Target, a)
 	}
-	if a.verdict == payment.OutcomeDeclined {
-		return payment.Answer{Outcome: payment.OutcomeDeclined, Reason: a.reason}
+	if said, ok := b.decided[op.Number]; ok {
+		return said
 	}
-	if m.Target.Kind == payment.Refund {
-		return b.undoRefund(m.Target)
+	said := payment.Answer{Outcome: payment.OutcomeDeclined, Reason: a.reason}
+	switch {
+	case op.Kind == payment.Close:
+		said = b.takeClose(m.Target, a)
+	case a.verdict == payment.OutcomeDeclined:
+	case m.Target.Kind == payment.Refund:
+		said = b.undoRefund(m.Target)
+	default:
+		said = b.undoSale(m.Target)
 	}
-	return b.undoSale(op, m.Target)
+	b.decided[op.Number] = said
+	return said
 }
 
 // answer is what the bank says of a sale.
@@ -414,7 +426,7 @@ func (b *bank) undoRefund(op payment.Operation) payment.Answer {
 }
 
 // undoSale is a void, cancel or reversal. A number that was never seen is remembered.
-func (b *bank) undoSale(op, attempt payment.Operation) payment.Answer {
+func (b *bank) undoSale(attempt payment.Operation) payment.Answer {
 	s, ok := b.sales[attempt.Number]
 	if !ok {
 		b.sales[attempt.Number] = &sale{fate: isCancelled}
@@ -507,4 +519,26 @@ func (b *bank) complaints() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.violations
+}
+
+// decideAll decides every refund that waits.
+func (b *bank) decideAll(yes bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.refunds {
+		if r.fate == isWaiting {
+			b.decideRefund(r, yes)
+		}
+	}
+}
+
+// payments are all that the bank has heard of.
+func (b *bank) payments() map[payment.ID]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ids := map[payment.ID]bool{}
+	for _, m := range b.seen {
+		ids[m.Payment.ID] = true
+	}
+	return ids
 }

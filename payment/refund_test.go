@@ -154,7 +154,7 @@ func TestTheAnswerToAReversedRoundSaysNothingAboutTheNext(t *testing.T) {
 		cmd.Wait = 0
 		v, err := e.engine.Refund(e.ctx(), cmd)
 		is(t, "error", err, nil)
-		e.engine = e.start(e.store, e.signal) // Takes over, reverses and sends again.
+		e.takeOver(stalled) // It reverses and sends again.
 		e.rest()
 		is(t, "refund", e.operation(v.Payment, payment.Refund).State, payment.Declined)
 		is(t, "refunded", e.find("a").Payment.Refunded, 0)
@@ -178,6 +178,26 @@ func TestARefundThatWaitsIsAskedAbout(t *testing.T) {
 		e.skip(3 * time.Second)
 		is(t, "after a poll", e.refund("r2", "a", 300).Refund.State, payment.Declined)
 		is(t, "reserved at the end", e.find("a").Payment.Reserved, 300)
+		e.settle()
+	})
+}
+
+// A process that was held for dead hears that a refund waits, which another knows to be approved by now.
+func TestAnOldAnswerThatARefundWaitsIsForgotten(t *testing.T) {
+	story(t, payment.Provider, func(t *testing.T, e *env) {
+		e.sell("a", 1_000)
+		e.bank.next(payment.Refund, waits.slow(1500*time.Millisecond))
+		cmd := e.refundCommand("r", "a", 600)
+		cmd.Wait = 0
+		v, err := e.engine.Refund(e.ctx(), cmd)
+		is(t, "error", err, nil)
+		e.takeOver(stalled)
+		time.Sleep(time.Second)
+		is(t, "refund", e.operation(v.Payment, payment.Refund).State, payment.Waiting)
+		e.bank.decide(v.Refund.Number, true)
+		e.engine.Nudge(payment.Owed{Merchant: v.Payment.Merchant, Payment: v.Payment.ID, Operation: v.Refund.ID})
+		time.Sleep(time.Millisecond)
+		is(t, "refund after a nudge", e.operation(v.Payment, payment.Refund).State, payment.Approved)
 		e.settle()
 	})
 }

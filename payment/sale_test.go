@@ -294,7 +294,7 @@ func TestAnUnpaidPaymentExpiresOnceTheAcquirerHasClosedIt(t *testing.T) {
 func TestAnApprovalAfterTheEndIsReversed(t *testing.T) {
 	for name, end := range map[string]func(e *env){
 		"after a cancel":                func(e *env) { e.cancel("a") },
-		"after another process took it": func(e *env) { e.start(e.store, e.signal) },
+		"after another process took it": func(e *env) { e.takeOver(stalled) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, e *env) {

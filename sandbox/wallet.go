@@ -17,7 +17,7 @@ import (
 type Config struct {
 	Dir       string        // Folder of the books; the files' names begin with "sandbox-wallet".
 	Key       string        // Bearer token that members prove themselves with.
-	PublicURL func() string // Address of the handler as the customer's phone sees it, without a slash at its end. Asked for every QR payment.
+	PublicURL func() string // Address of the handler as the customer's phone sees it, without a slash at its end. Asked for every payment with a page.
 	Now       func() time.Time
 	Rand      io.Reader // Makes the phone pages' links; used by one goroutine at a time.
 	Log       *slog.Logger
@@ -256,7 +256,7 @@ func (n *Network) pay(ask payRequest) (payment, fault, error) {
 	if b.lost && !n.book.spent[spent] {
 		return payment{}, b.fault, n.commit(record{Spent: spent})
 	}
-	if ask.Flow == flowQR {
+	if ask.Flow != flowCode {
 		token := make([]byte, tokenBytes)
 		if _, err := io.ReadFull(n.cfg.Rand, token); err != nil {
 			return payment{}, faultNone, fmt.Errorf("make the link of %s: %w", ask.Reference, err)
@@ -288,7 +288,7 @@ func (n *Network) newPayment(ask payRequest, nowMS int64) (payment, *behaviour) 
 	}
 	p.State, p.CloseMS, p.Rate = stateWaiting, nowMS+lifetimeMS, rateFor(w, amount.Currency())
 	switch {
-	case ask.Flow == flowQR:
+	case ask.Flow != flowCode:
 		switch {
 		case b.after > 0:
 			p.DecideMS = nowMS + b.after.Milliseconds()
@@ -461,23 +461,23 @@ func (n *Network) phone(token string) (payment, error) {
 }
 
 // act is the customer's tap. It changes only what still waits: a second tap, or one that is too late, changes nothing.
-func (n *Network) act(token, state, reason string) error {
+func (n *Network) act(token, state, reason string) (payment, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	nowMS := n.cfg.Now().UnixMilli()
 	if err := n.settle(nowMS); err != nil {
-		return err
+		return payment{}, err
 	}
 	p := n.book.tokens[token]
 	if p == nil {
-		return errNotFound
+		return payment{}, errNotFound
 	}
 	if p.State != stateWaiting {
-		return nil
+		return *p, nil
 	}
 	next := *p
 	next.decide(state, reason, nowMS)
-	return n.change(&next)
+	return next, n.change(&next)
 }
 
 // events reads the feed.

@@ -89,7 +89,7 @@ func ask(reference string, changes ...any) object {
 		"wallet": "alipay", "flow": "code", "code": "289661544981076259"}
 	for i := 0; i < len(changes); i += 2 {
 		q[changes[i].(string)] = changes[i+1]
-		if changes[i+1] == "qr" {
+		if changes[i+1] == "qr" || changes[i+1] == "web" {
 			delete(q, "code")
 		}
 	}
@@ -233,7 +233,15 @@ func TestRefusals(t *testing.T) {
 		{"half a cent", "/v1/payments", ask("r", "amount_minor", 1.5), 400, "amount_minor"},
 		{"an unknown currency", "/v1/payments", ask("r", "currency", "XYZ"), 400, "currency"},
 		{"an unknown wallet", "/v1/payments", ask("r", "wallet", "purse"), 400, "wallet"},
-		{"an unknown flow", "/v1/payments", ask("r", "flow", "web"), 400, "flow"},
+		{"an unknown flow", "/v1/payments", ask("r", "flow", "wave"), 400, "flow"},
+		{"a website without an address to come back to", "/v1/payments", ask("r", "flow", "web"), 400, "return_url"},
+		{"a website with half an address", "/v1/payments", ask("r", "flow", "web", "return_url", "/back"), 400, "return_url"},
+		{"a website without a host", "/v1/payments", ask("r", "flow", "web", "return_url", "https://:80/back"), 400, "return_url"},
+		{"a website with a script", "/v1/payments", ask("r", "flow", "web", "return_url", "javascript:alert(1)"), 400, "return_url"},
+		{"a website with a header", "/v1/payments", ask("r", "flow", "web", "return_url", "https://a.test/\r\nX: y"), 400, "return_url"},
+		{"a website with an endless address", "/v1/payments", ask("r", "flow", "web", "return_url", "https://a.test/"+strings.Repeat("a", returnURLMax)), 400, "return_url"},
+		{"a website with a code", "/v1/payments", ask("r", "flow", "web", "return_url", "https://a.test/", "code", "1"), 400, "code"},
+		{"an address to come back to, beside a code", "/v1/payments", ask("r", "return_url", "https://a.test/"), 400, "return_url"},
 		{"no code", "/v1/payments", ask("r", "code", ""), 400, "code"},
 		{"a code for a QR payment", "/v1/payments", `{"reference":"r","merchant_id":"m","merchant_name":"M","amount_minor":1,"currency":"AUD",
 			"wallet":"alipay","flow":"qr","code":"1"}`, 400, "code"},

@@ -14,7 +14,7 @@ type WalletCode struct {
 	Behaviour string // A name of the list in docs/sandbox.md.
 }
 
-// Trigger is an amount that shows a behaviour, in payments of both flows and in refunds.
+// Trigger is an amount that shows a behaviour, in payments of all flows and in refunds.
 type Trigger struct {
 	Amount    string // Decimal text with exactly two places, such as "9051.00".
 	Behaviour string // A name of the list in docs/sandbox.md.
@@ -55,7 +55,7 @@ const (
 // How long things take. The names of the behaviours promise the first; docs/sandbox.md the others.
 const (
 	pendingFor = 3 * time.Second  // Until a pending_then_* payment is decided.
-	qrActsIn   = time.Second      // Until an imagined customer has acted on a QR payment whose amount is a trigger.
+	qrActsIn   = time.Second      // Until an imagined customer has acted on a page whose payment's amount is a trigger.
 	lateBy     = 12 * time.Second // Longer than a caller's usual patience of 10 seconds.
 	holdMax    = 60 * time.Second // Longest silence, so that forgotten callers do not pile up.
 )

@@ -288,22 +288,30 @@ func TestDocs(t *testing.T) {
 			t.Errorf("docs/sandbox.md lacks the row %q", row)
 		}
 	}
+	table.Reset()
+	table.WriteString("| number | token | behaviour |\n|---|---|---|\n")
+	for _, c := range testCards {
+		fmt.Fprintf(&table, "| `%s` | `%s` | `%s` |\n", c.Number, walletByName("financialcard").code(behaviourByName(c.Behaviour)), c.Behaviour)
+	}
+	if !strings.Contains(string(triggers), "\n"+table.String()+"\n") {
+		t.Errorf("docs/sandbox.md lacks this table:\n%s", &table)
+	}
 	wire, err := os.ReadFile("../docs/wallet-network.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"POST /v1/payments", "GET /v1/payments/{reference}", "POST /v1/payments/{reference}/cancel", "POST /v1/refunds", "GET /v1/refunds/{reference}",
-		"GET /v1/events", "GET /books", "GET /healthz", "GET /pay/{token}", journalName}
+		"GET /v1/events", "GET /books", "GET /healthz", "GET /pay/{token}", "POST /cards/tokens", journalName}
 	for reason := range reasonTexts {
 		want = append(want, "`"+reason+"`")
 	}
-	for _, no := range []*refusal{errUnauthorized, errNotFound, errNoRoute, errConflict, errRefunded, errTrigger, invalid("", "")} {
+	for _, no := range []*refusal{errUnauthorized, errNotFound, errNoRoute, errConflict, errRefunded, errTrigger, errCardUnknown, errCardExpired, invalid("", "")} {
 		want = append(want, "`"+no.Code+"`")
 	}
 	for code := range rates {
 		want = append(want, code)
 	}
-	for _, limit := range []int64{referenceMax, merchantIDMax, merchantNameMax, codeMax, attachMax, amountMax, lifetimeMax, eventsKept, eventBatchMax} {
+	for _, limit := range []int64{referenceMax, merchantIDMax, merchantNameMax, codeMax, attachMax, returnURLMax, amountMax, lifetimeMax, eventsKept, eventBatchMax} {
 		want = append(want, fmt.Sprint(limit))
 	}
 	for _, text := range want {

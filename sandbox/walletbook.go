@@ -23,6 +23,7 @@ const (
 const (
 	flowCode = "code" // The customer shows a code.
 	flowQR   = "qr"   // The customer scans a code and acts on the phone page.
+	flowWeb  = "web"  // The customer's browser is sent to the phone page and comes back.
 )
 
 // Kinds of things, in the books and in events.
@@ -264,7 +265,7 @@ const demoPayer = "2088000000000017"
 
 // payerID names the customer: the same code is the same customer, and the phone page belongs to one.
 func payerID(ask payRequest) string {
-	if ask.Wallet == "alipay" && ask.Flow == flowQR {
+	if ask.Wallet == "alipay" && ask.Flow != flowCode {
 		return demoPayer
 	}
 	h := fnv.New64a()

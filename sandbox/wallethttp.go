@@ -37,6 +37,7 @@ func (n *Network) Handler() http.Handler {
 	} {
 		mux.Handle(pattern, n.serve(h, n.tellJSON))
 	}
+	n.routeCards(mux)
 	for pattern, h := range map[string]handler{
 		"GET /pay/{token}":          n.servePhone,
 		"POST /pay/{token}/approve": n.serveTap(stateApproved, ""),
@@ -183,7 +184,11 @@ func (n *Network) payAnswer(p payment) payAnswer {
 		Wallet:      p.Ask.Wallet,
 		Attach:      p.Ask.Attach,
 	}
-	if p.Token != "" {
+	switch {
+	case p.Token == "":
+	case p.Ask.Flow == flowWeb:
+		a.RedirectURL = n.cfg.PublicURL() + "/pay/" + p.Token
+	default:
 		a.QRURL = n.cfg.PublicURL() + "/pay/" + p.Token
 	}
 	if p.PaidMS != 0 {
@@ -369,6 +374,7 @@ type phoneView struct {
 	Token                              string
 	Waiting, Paid                      bool
 	Title, Text                        string // The result, if it is not waiting.
+	Back                               string // Address of the shop, if the customer came from one.
 }
 
 func (n *Network) servePhone(w http.ResponseWriter, r *http.Request) error {
@@ -377,13 +383,16 @@ func (n *Network) servePhone(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v := phoneView{Wallet: walletByName(p.Ask.Wallet).title, Merchant: p.Ask.MerchantName, Amount: p.amount().String(),
-		Currency: p.Ask.Currency, Token: p.Token}
+		Currency: p.Ask.Currency, Token: p.Token, Back: p.Ask.ReturnURL}
 	status := http.StatusOK
 	switch p.State {
 	case stateWaiting:
 		v.Waiting = true
 	case stateApproved:
 		v.Paid, v.Title, v.Text = true, "Paid", "You can put your phone away."
+		if v.Back != "" {
+			v.Text = "The shop knows it."
+		}
 	case stateDeclined:
 		v.Title, v.Text = "Not paid", reasonTexts[p.Reason]
 	default:
@@ -393,14 +402,20 @@ func (n *Network) servePhone(w http.ResponseWriter, r *http.Request) error {
 	return writePage(w, status, "phone", v)
 }
 
-// serveTap is one of the two buttons. It always leads back to the page, which shows what is true.
+// serveTap is one of the two buttons. It always leads back: to the shop, exactly as it asked, or to the page, which shows what is true.
 func (n *Network) serveTap(state, reason string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		token := r.PathValue("token")
-		if err := n.act(token, state, reason); err != nil {
+		p, err := n.act(token, state, reason)
+		if err != nil {
 			return err
 		}
-		http.Redirect(w, r, "/pay/"+token, http.StatusSeeOther)
+		to := "/pay/" + token
+		if p.Ask.ReturnURL != "" {
+			to = p.Ask.ReturnURL
+		}
+		w.Header().Set("Referrer-Policy", "no-referrer") // The shop need not learn the page's address.
+		http.Redirect(w, r, to, http.StatusSeeOther)
 		return nil
 	}
 }
@@ -429,11 +444,20 @@ func writePage(w http.ResponseWriter, status int, name string, v any) error {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action "+formAction(v)+
+		"; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("Referrer-Policy", "no-referrer") // The address is the customer's right to act.
 	w.WriteHeader(status)
 	_, _ = w.Write(page.Bytes()) // The reader may have left.
 	return nil
+}
+
+// formAction says where the page's forms may lead. Browsers hold redirects against it too, and nobody knows where the shop's own go.
+func formAction(v any) string {
+	if phone, ok := v.(phoneView); ok && phone.Back != "" {
+		return "'self' http: https:"
+	}
+	return "'self'"
 }
 
 // walletTitles lists the wallets for the home page.

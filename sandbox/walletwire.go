@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,6 +22,7 @@ const (
 	merchantNameMax = 128                 // It must fit on the phone page.
 	codeMax         = 512                 // EMVCo codes are the longest.
 	attachMax       = 256                 // Opaque to us, repeated in every event.
+	returnURLMax    = 8 << 10             // More than browsers need; it must fit into a header.
 	amountMax       = 1_000_000_000_000   // Minor units; keeps every sum and exchange far from overflow.
 	lifetimeMax     = 24 * 60 * 60 * 1000 // Milliseconds: nobody stands at a till for a day. Also the lifetime of payments that name none.
 )
@@ -35,6 +37,7 @@ type payRequest struct {
 	Wallet       string `json:"wallet"`
 	Flow         string `json:"flow"`
 	Code         string `json:"code,omitempty"`
+	ReturnURL    string `json:"return_url,omitempty"`
 	Attach       string `json:"attach,omitempty"`
 	LifetimeMS   int64  `json:"lifetime_ms,omitempty"`
 }
@@ -65,6 +68,7 @@ type payAnswer struct {
 	Wallet            string    `json:"wallet"`
 	Attach            string    `json:"attach"`
 	QRURL             string    `json:"qr_url,omitempty"`
+	RedirectURL       string    `json:"redirect_url,omitempty"`
 	PayerID           string    `json:"payer_id,omitempty"`
 	ProviderReference string    `json:"provider_reference,omitempty"`
 	PaidAtMS          int64     `json:"paid_at_ms,omitempty"`
@@ -184,12 +188,19 @@ func (q *payRequest) check() error {
 		if err := checkText("code", q.Code, 1, codeMax); err != nil {
 			return err
 		}
-	case flowQR:
-		if q.Code != "" {
-			return invalid("code", "only flow code has one")
+	case flowWeb:
+		if err := checkReturnURL("return_url", q.ReturnURL); err != nil {
+			return err
 		}
+	case flowQR:
 	default:
-		return invalid("flow", "must be code or qr")
+		return invalid("flow", "must be code, qr or web")
+	}
+	if q.Code != "" && q.Flow != flowCode {
+		return invalid("code", "only flow code has one")
+	}
+	if q.ReturnURL != "" && q.Flow != flowWeb {
+		return invalid("return_url", "only flow web has one")
 	}
 	if q.LifetimeMS < 0 || q.LifetimeMS > lifetimeMax {
 		return invalid("lifetime_ms", "must be from 1 to %d", lifetimeMax)
@@ -222,6 +233,18 @@ func checkReference(field, s string) error {
 		if !alnum && (i == 0 || c != '.' && c != '_' && c != ':' && c != '-') {
 			return invalid(field, "may hold letters, digits and ._:- and must start with a letter or digit")
 		}
+	}
+	return nil
+}
+
+// checkReturnURL accepts absolute http and https addresses.
+func checkReturnURL(field, s string) error {
+	if err := checkText(field, s, 1, returnURLMax); err != nil {
+		return err
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return invalid(field, "must be an absolute http or https address")
 	}
 	return nil
 }

@@ -21,38 +21,51 @@ const (
 	oidInt2 = 21
 	oidInt4 = 23
 	oidText = 25
+
+	oidInt8s = 1016
+	oidTexts = 1009
 )
 
-// The format of numbers and of texts on the wire: binary is the same as text for texts, and cheaper for numbers.
-const (
-	formatText   = 0
-	formatBinary = 1
-)
+// formatBinary is the format of all parameters and columns: the same as text for texts, and cheaper for numbers.
+const formatBinary = 1
 
 // step is a statement to be run together with others.
 type step struct {
 	text string
 	args []any
+	// rows holds the arguments of many rows, which the statement writes at once, in place of args. Such a step is a must.
+	rows [][]any
 	// must says that the statement has to change a row. It is then worded so that it fails where there is none, and takes the transaction
 	// with it: this way nobody has to look at its result before COMMIT is sent. missed is the error of that.
 	must   bool
 	missed func() error
+	// each gets the rows, if anybody wants them. It runs no statement.
+	each func(*row)
 }
 
 // postgresConn is one connection with its prepared statements. pgx connects and speaks the protocol; statements are sent from here, since
 // what makes a transaction fast is to send many at once and to wait for them together. One goroutine uses it at a time.
 type postgresConn struct {
-	raw   *pgconn.PgConn
-	front *pgproto3.Frontend
-	stmts map[string]*postgresStmt
-	// broken is set by what ends a connection. Whatever was under way then has an outcome that nobody knows.
+	raw      *pgconn.PgConn
+	front    *pgproto3.Frontend
+	patience time.Duration // How long an exchange may take.
+	stmts    map[wording]*postgresStmt
+	// broken is set by what ends a connection.
 	broken error
-	begun  bool // A transaction is open.
+	// certain says that the server has undone what was under way when it broke. Else nobody knows what became of it.
+	certain bool
+	begun   bool // A transaction is open.
 
 	bind  pgproto3.Bind // Used again and again.
 	arena []byte
 	row   row
 	sent  []*postgresStmt
+}
+
+// wording is how a text is worded for the server.
+type wording struct {
+	text       string
+	must, many bool
 }
 
 type postgresStmt struct {
@@ -68,11 +81,10 @@ type postgresStmt struct {
 type ended struct {
 	at  int // The step, or as many as there are when it was the commit at the end.
 	err error
-	own bool // It is what each said: no statement has failed.
 }
 
-func newPostgresConn(raw *pgconn.PgConn) *postgresConn {
-	return &postgresConn{raw: raw, front: raw.Frontend(), stmts: map[string]*postgresStmt{}}
+func newPostgresConn(raw *pgconn.PgConn, patience time.Duration) *postgresConn {
+	return &postgresConn{raw: raw, patience: patience, front: raw.Frontend(), stmts: map[wording]*postgresStmt{}}
 }
 
 // mustChange makes a statement that changes no row fail with division_by_zero. Nothing else in our statements divides.
@@ -81,22 +93,28 @@ func mustChange(text string) string {
 }
 
 func (c *postgresConn) stmt(s *step) *postgresStmt {
-	key := s.text
-	if s.must {
-		key = "must " + key // The other wording.
-	}
+	key := wording{s.text, s.must, s.rows != nil}
 	if st, ok := c.stmts[key]; ok {
 		return st
 	}
-	st := &postgresStmt{name: fmt.Sprintf("s%d", len(c.stmts)), text: s.text, types: make([]uint32, len(s.args))}
-	if s.must {
+	st := &postgresStmt{name: fmt.Sprintf("s%d", len(c.stmts)), text: s.text}
+	row, number, text := s.args, uint32(oidInt8), uint32(oidText)
+	switch {
+	case s.rows != nil:
+		row, number, text = s.rows[0], oidInt8s, oidTexts
+		st.text = manyRows(s.text, row)
+	case s.must:
 		st.text = mustChange(s.text)
 	}
-	for i, a := range s.args {
-		st.types[i] = oidText
+	for _, a := range row {
 		if _, ok := a.(int64); ok {
-			st.types[i] = oidInt8
+			st.types = append(st.types, number)
+		} else {
+			st.types = append(st.types, text)
 		}
+	}
+	if s.rows != nil {
+		st.types = append(st.types, oidInt8) // How many rows.
 	}
 	c.stmts[key] = st
 	return st
@@ -112,32 +130,64 @@ func (c *postgresConn) put(s *step) {
 	}
 	b := &c.bind
 	b.PreparedStatement = st.name
-	b.Parameters, b.ParameterFormatCodes = b.Parameters[:0], b.ParameterFormatCodes[:0]
+	b.Parameters = b.Parameters[:0]
 	b.ResultFormatCodes = append(b.ResultFormatCodes[:0], formatBinary)
 	c.arena = c.arena[:0]
+	b.ParameterFormatCodes = append(b.ParameterFormatCodes[:0], formatBinary)
+	// A parameter may be moved when the arena grows; the bytes of those before stay where they were.
+	parameter := func(start int) { b.Parameters = append(b.Parameters, c.arena[start:len(c.arena):len(c.arena)]) }
 	for _, a := range s.args {
 		start := len(c.arena)
-		format := int16(formatText)
-		switch v := a.(type) {
-		case int64:
-			c.arena, format = binary.BigEndian.AppendUint64(c.arena, uint64(v)), formatBinary
-		case string:
-			c.arena = append(c.arena, v...)
-		default:
-			panic(fmt.Sprintf("sqlstore: argument of type %T", a))
+		c.arena = appendValue(c.arena, a)
+		parameter(start)
+	}
+	if s.rows != nil {
+		for i := range s.rows[0] {
+			start := len(c.arena)
+			c.arena = appendArray(c.arena, s.rows, i)
+			parameter(start)
 		}
-		b.Parameters = append(b.Parameters, c.arena[start:len(c.arena):len(c.arena)])
-		b.ParameterFormatCodes = append(b.ParameterFormatCodes, format)
+		start := len(c.arena)
+		c.arena = appendValue(c.arena, int64(len(s.rows)))
+		parameter(start)
 	}
 	c.front.SendBind(b)
 	c.front.SendExecute(&pgproto3.Execute{})
 	c.sent = append(c.sent, st)
 }
 
+func appendValue(to []byte, v any) []byte {
+	switch v := v.(type) {
+	case int64:
+		return binary.BigEndian.AppendUint64(to, uint64(v))
+	case string:
+		return append(to, v...)
+	}
+	panic(fmt.Sprintf("sqlstore: argument of type %T", v))
+}
+
+// appendArray is one column of many rows as PostgreSQL takes an array: dimensions, whether there are NULLs, type, length, first index,
+// and then each value after its length.
+func appendArray(to []byte, rows [][]any, column int) []byte {
+	be := binary.BigEndian
+	element := uint32(oidText)
+	if _, ok := rows[0][column].(int64); ok {
+		element = oidInt8
+	}
+	to = be.AppendUint32(be.AppendUint32(be.AppendUint32(to, 1), 0), element)
+	to = be.AppendUint32(be.AppendUint32(to, uint32(len(rows))), 1)
+	for _, r := range rows {
+		at := len(to)
+		to = appendValue(append(to, 0, 0, 0, 0), r[column])
+		be.PutUint32(to[at:], uint32(len(to)-at-4))
+	}
+	return to
+}
+
 // exchange sends steps in one go and waits for all of them. Outside of a transaction that was begun they make one by themselves, which is
-// durable when exchange returns without error. each gets the rows of the last step, and changed is how many rows that one changed. After
-// a failure none of the steps has had an effect, unless the connection is broken: then nobody knows.
-func (c *postgresConn) exchange(each func(*row) error, steps ...step) (changed int64, failed *ended) {
+// durable when exchange returns without error. changed is how many rows the last one changed. After a failure none of the steps has had an
+// effect, unless the connection is broken: then nobody knows.
+func (c *postgresConn) exchange(steps ...step) (changed int64, failed *ended) {
 	if c.broken != nil {
 		return 0, &ended{err: c.broken}
 	}
@@ -147,8 +197,8 @@ func (c *postgresConn) exchange(each func(*row) error, steps ...step) (changed i
 			c.broken = errors.New("connection given up in the middle of an exchange")
 		}
 	}()
-	if err := c.raw.Conn().SetDeadline(time.Now().Add(exchangeMax)); err != nil {
-		return 0, c.lost(0, err)
+	if err := c.raw.Conn().SetDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, c.lose(0, err)
 	}
 	c.sent = c.sent[:0]
 	for i := range steps {
@@ -156,13 +206,12 @@ func (c *postgresConn) exchange(each func(*row) error, steps ...step) (changed i
 	}
 	c.front.SendSync(&pgproto3.Sync{})
 	if err := c.front.Flush(); err != nil {
-		return 0, c.lost(0, err)
+		return 0, c.lose(0, err)
 	}
-	var own error // What each says.
 	for at := 0; ; {
 		msg, err := c.front.Receive()
 		if err != nil {
-			return 0, c.lost(at, err)
+			return 0, c.lose(at, err)
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.ParseComplete:
@@ -170,11 +219,10 @@ func (c *postgresConn) exchange(each func(*row) error, steps ...step) (changed i
 		case *pgproto3.RowDescription:
 			c.sent[at].describe(msg)
 		case *pgproto3.DataRow:
-			if each == nil || at != len(steps)-1 || own != nil || failed != nil {
-				continue
+			if each := steps[at].each; each != nil {
+				c.row.fill(msg, c.sent[at].numbers)
+				each(&c.row)
 			}
-			c.row.fill(msg, c.sent[at].numbers)
-			own = each(&c.row)
 		case *pgproto3.CommandComplete:
 			if at == len(steps)-1 {
 				changed = rowsOf(msg.CommandTag)
@@ -183,7 +231,7 @@ func (c *postgresConn) exchange(each func(*row) error, steps ...step) (changed i
 		case *pgproto3.ErrorResponse:
 			e := pgconn.ErrorResponseToPgError(msg)
 			if e.SeverityUnlocalized != "ERROR" { // FATAL or PANIC: the connection ends.
-				return 0, c.lost(at, e)
+				return 0, c.lose(at, e)
 			}
 			failed = &ended{at: at, err: c.translate(steps, at, e)}
 		case *pgproto3.ReadyForQuery:
@@ -192,16 +240,16 @@ func (c *postgresConn) exchange(each func(*row) error, steps ...step) (changed i
 				st.asked = st.prepared // What came after a failure has been skipped.
 			}
 			c.begun = msg.TxStatus != 'I'
-			if failed == nil && own != nil {
-				failed = &ended{err: own, own: true}
-			}
 			return changed, failed
 		}
 	}
 }
 
-// lost gives the connection up.
-func (c *postgresConn) lost(at int, err error) *ended {
+// lost reports whether nobody knows what became of the last exchange.
+func (c *postgresConn) lost() bool { return c.broken != nil && !c.certain }
+
+// lose gives the connection up.
+func (c *postgresConn) lose(at int, err error) *ended {
 	c.broken = fmt.Errorf("%w: database: %v", payment.ErrUnavailable, err)
 	return &ended{at: at, err: c.broken}
 }
@@ -213,7 +261,7 @@ func (c *postgresConn) translate(steps []step, at int, e *pgconn.PgError) error 
 	}
 	if e.Code == codeFeature || e.Code == codeNoStatement {
 		// A migration has changed what a prepared statement returns, or a pooler has forgotten it. Another connection knows nothing of it.
-		c.broken = fmt.Errorf("%w: database: %v", payment.ErrStoreConflict, e)
+		c.broken, c.certain = fmt.Errorf("%w: database: %v", payment.ErrStoreConflict, e), true
 		return c.broken
 	}
 	return postgresError(e)
@@ -265,6 +313,9 @@ func (c *postgresConn) stale() bool {
 		return true
 	}
 	conn := c.raw.Conn()
+	if err := conn.SetDeadline(time.Time{}); err != nil { // That of the last exchange.
+		return true
+	}
 	if wrapped, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS.
 		conn = wrapped.NetConn()
 	}

@@ -42,6 +42,13 @@ const (
 	keepAlive = 15 * time.Second
 	// lostTries is how often work is begun again after its connection was lost before anything of it could be durable.
 	lostTries = 2
+	// committers is how many connections commit in groups.
+	committers = 4
+	// askers is how many connections ask what needs no transaction.
+	askers = 2
+	// groupLockMax is how long a group waits for a row that somebody else has: a moment only, since all its members wait. They are run
+	// alone then, and only those who want the row wait for it.
+	groupLockMax = 100 * time.Millisecond
 	// stepsMax bounds the statements that gather before they are sent.
 	stepsMax = 64
 )
@@ -105,9 +112,11 @@ func postgresConfig(address string) (*pgconn.Config, error) {
 		"lock_timeout":                        inMillis(lockMax),
 		"idle_in_transaction_session_timeout": inMillis(idleMax),
 		// Every statement finds its rows by a key, whatever the parameters; a plan made while the tables were empty must not outlive that.
-		"plan_cache_mode": "force_generic_plan",
-		"enable_seqscan":  "off",
-		"jit":             "off",
+		"plan_cache_mode":  "force_generic_plan",
+		"enable_seqscan":   "off",
+		"enable_hashjoin":  "off",
+		"enable_mergejoin": "off",
+		"jit":              "off",
 	} {
 		c.RuntimeParams[name] = value
 	}
@@ -118,17 +127,22 @@ func inMillis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(
 
 // postgresEngine runs transactions on PostgreSQL.
 type postgresEngine struct {
-	config *pgconn.Config
-	slots  chan struct{} // One for each connection that may be open.
-	closed chan struct{}
-	once   sync.Once
-	err    error
+	config    *pgconn.Config
+	patience  time.Duration // exchangeMax, except in tests.
+	slots     chan struct{} // One for each connection of a piece of work.
+	bursts    chan *burst
+	questions chan *question
+	groups    sync.WaitGroup // Committers and askers.
+	working   sync.WaitGroup // Work that has begun.
+	once      sync.Once
 
 	mu       sync.Mutex
+	closed   bool
 	idle     []*postgresConn // The one used last is used next: its statements are prepared.
 	failed   error           // Why nobody could connect, at failedAt.
 	failedAt time.Time
 	counted  Stats
+	sizes    [len(groupSizes)]uint64
 }
 
 func openPostgres(ctx context.Context, cfg Config, d *dialect) (*postgresEngine, error) {
@@ -136,7 +150,8 @@ func openPostgres(ctx context.Context, cfg Config, d *dialect) (*postgresEngine,
 	if err != nil {
 		return nil, err
 	}
-	e := &postgresEngine{config: config, slots: make(chan struct{}, connsMax), closed: make(chan struct{})}
+	e := &postgresEngine{config: config, patience: exchangeMax, slots: make(chan struct{}, connsMax), bursts: make(chan *burst, queueMax),
+		questions: make(chan *question, queueMax)}
 	conn, err := e.connect(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
@@ -146,6 +161,12 @@ func openPostgres(ctx context.Context, cfg Config, d *dialect) (*postgresEngine,
 		return nil, fmt.Errorf("database %s on %s: %w", config.Database, config.Host, err)
 	}
 	e.idle = append(e.idle, conn)
+	for range committers { // close waits for them.
+		e.groups.Go((&committer{engine: e}).run)
+	}
+	for range askers {
+		e.groups.Go((&asker{engine: e}).run)
+	}
 	return e, nil
 }
 
@@ -158,7 +179,7 @@ const serverMin = 15_00_00
 // checkServer refuses a database in which payments would not be safe.
 func checkServer(c *postgresConn) error {
 	var err error
-	_, failed := c.exchange(func(r *row) error {
+	_, failed := c.exchange(step{text: selectServer, each: func(r *row) {
 		version, recovery, fsync, encoding, collated := r.text(), r.text(), r.text(), r.text(), r.text()
 		if n, _ := strconv.Atoi(version); n < serverMin {
 			err = errors.Join(err, fmt.Errorf("the server is version %d: want %d or later", n/10000, serverMin/10000))
@@ -173,8 +194,7 @@ func checkServer(c *postgresConn) error {
 			err = errors.Join(err, errors.New("the database has another encoding or collation: make it with "+
 				"CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"))
 		}
-		return nil
-	}, step{text: selectServer})
+	}})
 	if failed != nil {
 		return failed.err
 	}
@@ -187,15 +207,12 @@ func (e *postgresEngine) connect(ctx context.Context) (*postgresConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", payment.ErrUnavailable, err)
 	}
-	c := newPostgresConn(raw)
+	c := newPostgresConn(raw, e.patience)
 	level := ""
-	_, failed := c.exchange(func(r *row) error {
-		level = r.text()
-		return nil
-	}, step{text: `SELECT current_setting('synchronous_commit')`})
+	_, failed := c.exchange(step{text: `SELECT current_setting('synchronous_commit')`, each: func(r *row) { level = r.text() }})
 	// remote_apply promises more than on, and all others less.
 	if failed == nil && level != "on" && level != "remote_apply" {
-		_, failed = c.exchange(nil, step{text: `SET synchronous_commit = on`})
+		_, failed = c.exchange(step{text: `SET synchronous_commit = on`})
 	}
 	if failed != nil {
 		c.close()
@@ -210,21 +227,22 @@ func (c *postgresConn) close() {
 	_ = c.raw.Close(ctx) // Nothing is under way that could be lost.
 }
 
-// begins reports why no more work is taken in, or for this caller.
-func (e *postgresEngine) begins(ctx context.Context) error {
-	select {
-	case <-e.closed:
-		return errClosed
-	default:
-		return ctx.Err()
+// enter counts work in, unless its caller has left or the store is closed. Whoever has entered says e.working.Done.
+func (e *postgresEngine) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return errClosed
+	}
+	e.working.Add(1)
+	return nil
 }
 
 // acquire waits for a slot and returns a connection.
 func (e *postgresEngine) acquire(ctx context.Context) (*postgresConn, error) {
-	if err := e.begins(ctx); err != nil {
-		return nil, err
-	}
 	select {
 	case e.slots <- struct{}{}:
 	default:
@@ -236,8 +254,6 @@ func (e *postgresEngine) acquire(ctx context.Context) (*postgresConn, error) {
 		case e.slots <- struct{}{}:
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-e.closed:
-			return nil, errClosed
 		case <-limit.C:
 			return nil, fmt.Errorf("%w: database: all %d connections have been busy for %s", payment.ErrUnavailable, connsMax, slotMax)
 		}
@@ -255,15 +271,8 @@ func (e *postgresEngine) take(ctx context.Context) (*postgresConn, error) {
 		e.mu.Lock()
 		n := len(e.idle)
 		if n == 0 {
-			failed := e.failed
-			if time.Since(e.failedAt) > connectPause {
-				failed = nil
-			}
 			e.mu.Unlock()
-			if failed != nil {
-				return nil, failed
-			}
-			break
+			return e.dial(ctx)
 		}
 		c := e.idle[n-1]
 		e.idle = e.idle[:n-1]
@@ -272,6 +281,19 @@ func (e *postgresEngine) take(ctx context.Context) (*postgresConn, error) {
 			return c, nil
 		}
 		c.close()
+	}
+}
+
+// dial opens a connection, unless nobody could just now.
+func (e *postgresEngine) dial(ctx context.Context) (*postgresConn, error) {
+	e.mu.Lock()
+	failed := e.failed
+	if time.Since(e.failedAt) > connectPause {
+		failed = nil
+	}
+	e.mu.Unlock()
+	if failed != nil {
+		return nil, failed
 	}
 	c, err := e.connect(ctx)
 	e.mu.Lock()
@@ -301,33 +323,53 @@ func (e *postgresEngine) count(fn func(*Stats)) {
 	fn(&e.counted)
 }
 
+func (e *postgresEngine) committed(size uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.counted.Groups++
+	e.counted.Work += size
+	for i, bound := range groupSizes {
+		if size <= bound {
+			e.sizes[i]++
+		}
+	}
+}
+
 func (e *postgresEngine) stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.counted
-	s.GroupSize = map[uint64]uint64{1: s.Groups}
+	s.Queue += len(e.bursts) + len(e.questions)
+	s.GroupSize = make(map[uint64]uint64, len(groupSizes))
+	for i, bound := range groupSizes {
+		s.GroupSize[bound] = e.sizes[i]
+	}
 	return s
 }
 
 // close waits for the work that has begun.
 func (e *postgresEngine) close() error {
 	e.once.Do(func() {
-		close(e.closed)
-		for range connsMax {
-			e.slots <- struct{}{}
-		}
+		e.mu.Lock()
+		e.closed = true
+		e.mu.Unlock()
+		e.working.Wait()
+		close(e.bursts) // Nobody is left who could send one.
+		close(e.questions)
+		e.groups.Wait()
 		for _, c := range e.idle {
 			c.close()
 		}
 	})
-	return e.err
+	return nil
 }
 
 // write runs fn until its outcome is known, or cannot be known.
 func (e *postgresEngine) write(ctx context.Context, fn func(session) error) error {
-	if err := e.begins(ctx); err != nil {
+	if err := e.enter(ctx); err != nil {
 		return err
 	}
+	defer e.working.Done()
 	careful := false
 	for conflicts, losses := 1, 1; ; {
 		s := &postgresSession{engine: e, ctx: ctx, careful: careful}
@@ -348,9 +390,10 @@ func (e *postgresEngine) write(ctx context.Context, fn func(session) error) erro
 
 // read runs fn over one state of the database.
 func (e *postgresEngine) read(ctx context.Context, fn func(session) error) error {
-	if err := e.begins(ctx); err != nil {
+	if err := e.enter(ctx); err != nil {
 		return err
 	}
+	defer e.working.Done()
 	for losses := 1; ; losses++ {
 		s := &postgresSession{engine: e, ctx: ctx, begin: beginRead}
 		err, again := s.look(fn)
@@ -391,6 +434,9 @@ type postgresSession struct {
 	// careful is set when the work is run again. Else a key that is to be inserted is taken to be new until COMMIT says otherwise, which
 	// spares the common case a wait. assumed says that this has happened.
 	careful, assumed bool
+	// told says that the question under way has been given a row, and gone that its connection was lost after that: it cannot just be
+	// asked again.
+	told, gone bool
 }
 
 var _ session = (*postgresSession)(nil)
@@ -398,10 +444,13 @@ var _ session = (*postgresSession)(nil)
 // errAssumed says that a key was there already.
 var errAssumed = fmt.Errorf("key is there already: %w", payment.ErrStoreConflict)
 
+// errGone says that an answer broke off.
+var errGone = fmt.Errorf("%w: database: connection lost in the middle of an answer", payment.ErrUnavailable)
+
 // transact runs fn and commits. A panic of fn goes on, after the rollback.
 func (s *postgresSession) transact(fn func(session) error) (error, again) {
 	defer s.release() // Also when fn calls runtime.Goexit.
-	err, panicked := call(fn, s)
+	err, panicked := call[session](fn, s)
 	if panicked == nil && s.failed != nil {
 		return s.failed, s.lost()
 	}
@@ -420,7 +469,7 @@ func (s *postgresSession) transact(fn func(session) error) (error, again) {
 }
 
 func (s *postgresSession) lost() again {
-	if s.conn != nil && s.conn.broken != nil {
+	if s.gone || s.conn != nil && s.conn.broken != nil {
 		return againLost
 	}
 	return againMaybe
@@ -447,7 +496,7 @@ func (s *postgresSession) release() {
 func (s *postgresSession) rollback() {
 	s.steps = nil
 	if s.conn != nil && s.conn.begun && s.conn.broken == nil {
-		if _, failed := s.conn.exchange(nil, step{text: rollback}); failed != nil {
+		if _, failed := s.conn.exchange(step{text: rollback}); failed != nil {
 			s.conn.broken = failed.err
 		}
 	}
@@ -458,6 +507,22 @@ func (s *postgresSession) commit() (error, again) {
 	if s.conn == nil && len(s.steps) == 0 {
 		return nil, againMaybe
 	}
+	if s.conn == nil || !s.conn.begun {
+		if len(s.steps) == 0 {
+			return nil, againMaybe // It has only read.
+		}
+		s.release()
+		b := &burst{steps: s.steps, done: make(chan struct{})}
+		select {
+		case s.engine.bursts <- b:
+		case <-s.ctx.Done():
+			return s.ctx.Err(), againNever
+		}
+		<-b.done
+		if !b.alone {
+			return b.err, againNever
+		}
+	}
 	if err := s.connect(); err != nil {
 		return err, againMaybe
 	}
@@ -465,17 +530,14 @@ func (s *postgresSession) commit() (error, again) {
 	if s.conn.begun {
 		steps = append(steps, step{text: commit})
 	}
-	if len(steps) == 0 {
-		return nil, againMaybe // It has only read.
-	}
-	_, failed := s.conn.exchange(nil, steps...)
+	_, failed := s.conn.exchange(steps...)
 	if failed == nil {
 		fault.After("commit")
-		s.engine.count(func(st *Stats) { st.Groups++; st.Work++ })
+		s.engine.committed(1)
 		return nil, againMaybe
 	}
-	if s.conn.broken != nil && !errors.Is(failed.err, payment.ErrStoreConflict) {
-		return fmt.Errorf("the transaction may be durable or not: %w", failed.err), againNever
+	if s.conn.lost() {
+		return unknown(failed.err), againNever
 	}
 	s.rollback()
 	return failed.err, againMaybe
@@ -488,17 +550,35 @@ func (s *postgresSession) connect() (err error) {
 	return err
 }
 
-// run sends what has gathered and a statement, in a transaction.
-func (s *postgresSession) run(each func(*row) error, last step) (int64, error) {
+// run sends what has gathered and a statement, in a transaction unless that is all there is and only reads.
+func (s *postgresSession) run(last step) (int64, error) {
 	if s.failed != nil {
 		return 0, s.failed
+	}
+	needed := s.begin != "" || len(s.steps) > 0 || s.conn != nil && s.conn.begun || !onlyReads(last.text)
+	if !needed {
+		s.told = false
+		q := &question{step: last, done: make(chan struct{})}
+		select {
+		case s.engine.questions <- q:
+		case <-s.ctx.Done():
+			s.failed = s.ctx.Err()
+			return 0, s.failed
+		}
+		<-q.done
+		if q.alone && s.told {
+			s.gone, q.alone, q.err = true, false, errGone
+		}
+		if !q.alone {
+			s.failed = q.err
+			return 0, q.err
+		}
 	}
 	if err := s.connect(); err != nil {
 		s.failed = err
 		return 0, err
 	}
 	steps := make([]step, 0, len(s.steps)+2)
-	needed := len(s.steps) > 0 || s.begin != "" || !onlyReads(last.text)
 	if needed && !s.conn.begun {
 		begin := beginWrite
 		if s.begin != "" {
@@ -509,26 +589,37 @@ func (s *postgresSession) run(each func(*row) error, last step) (int64, error) {
 	steps = append(append(steps, s.steps...), last)
 	sent := len(s.steps) > 0
 	s.steps = s.steps[:0]
-	n, failed := s.conn.exchange(each, steps...)
+	n, failed := s.conn.exchange(steps...)
 	if failed == nil {
 		if sent {
 			s.assumed = false // The key was new.
 		}
 		return n, nil
 	}
-	if !failed.own {
-		s.failed = failed.err
-		s.rollback()
-	}
+	s.failed = failed.err
+	s.rollback()
 	return n, failed.err
 }
 
 func (s *postgresSession) exec(text string, args ...any) (int64, error) {
-	return s.run(nil, step{text: text, args: args})
+	return s.run(step{text: text, args: args})
 }
 
 func (s *postgresSession) query(each func(*row) error, text string, args ...any) error {
-	_, err := s.run(each, step{text: text, args: args})
+	var own error // What each says, which is no failure of the statement.
+	var panicked any
+	_, err := s.run(step{text: text, args: args, each: func(r *row) {
+		s.told = true
+		if own == nil && panicked == nil {
+			own, panicked = call(each, r)
+		}
+	}})
+	if panicked != nil {
+		panic(panicked)
+	}
+	if err == nil {
+		err = own
+	}
 	return err
 }
 
@@ -538,7 +629,7 @@ func (s *postgresSession) must(missed func() error, text string, args ...any) er
 	}
 	st := step{text: text, args: args, must: true, missed: missed}
 	if len(s.steps) == stepsMax {
-		_, err := s.run(nil, st)
+		_, err := s.run(st)
 		return err
 	}
 	s.steps = append(s.steps, st)

@@ -24,7 +24,7 @@ type Config struct {
 	// form "host=… user=…". It may leave to PGPASSWORD or a password file what it does not say. It is a secret when it holds a password.
 	URL string
 	// Tool opens the store beside running servers, for operators' commands. In a data folder it takes no lock, and its writes take turns
-	// with the server's; a PostgreSQL database makes no difference, except that a tool has fewer connections.
+	// with the server's. On PostgreSQL a tool is a process like any other.
 	Tool bool
 	// Now is the clock by which leases run in a data folder. PostgreSQL has its own.
 	Now func() time.Time
@@ -41,6 +41,18 @@ func (c Config) Validate() error {
 		return &payment.FieldError{Field: "now", Problem: "is missing: pass a clock, such as time.Now"}
 	}
 	return nil
+}
+
+// Place says where the store is, without secrets, for people.
+func (c Config) Place() string {
+	if c.URL == "" {
+		return c.Dir
+	}
+	p, err := postgresConfig(c.URL)
+	if err != nil {
+		return "PostgreSQL"
+	}
+	return fmt.Sprintf("PostgreSQL database %s on %s, port %d, as %s", p.Database, p.Host, p.Port, p.User)
 }
 
 // Store is payment.Store, with the rows that operators keep.

@@ -1,4 +1,5 @@
-// Package wallet is the link to a wallet network: payments with codes that customers show and QR codes that they scan.
+// Package wallet is the link to a wallet network: payments with codes that customers show, QR codes that they scan, and pages that
+// their browsers are sent to.
 //
 // Client speaks the network's wire and nothing else. It sends each request once; whether to repeat, query or cancel after silence is the
 // caller's to decide, and its errors say which of these is safe.
@@ -94,6 +95,7 @@ func (c *Client) Pay(ctx context.Context, q PayRequest) (Payment, error) {
 		Wallet:       q.Wallet,
 		Flow:         string(q.Flow),
 		Code:         q.Code,
+		ReturnURL:    q.ReturnURL,
 		Attach:       q.Attach,
 		LifetimeMS:   q.Lifetime.Milliseconds(),
 	}, q.Reference, q.Amount)

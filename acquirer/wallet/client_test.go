@@ -65,6 +65,11 @@ func TestRequestsOnTheWire(t *testing.T) {
 	}{
 		{"pay", func() { _, _ = pay(ctx, c) }, `POST /v1/payments Bearer k {"reference":"r-1","merchant_id":"m","merchant_name":"Shop",` +
 			`"amount_minor":8640,"currency":"AUD","wallet":"alipay","flow":"code","code":"287214405518860000","attach":"a","lifetime_ms":300000}`},
+		{"pay on a website", func() {
+			_, _ = c.Pay(ctx, PayRequest{Reference: "r-2", MerchantID: "m", MerchantName: "Shop", Amount: sale, Wallet: "zippay", Flow: FlowWeb,
+				ReturnURL: "https://shop.example.test/back?order=7&x=%20"})
+		}, `POST /v1/payments Bearer k {"reference":"r-2","merchant_id":"m","merchant_name":"Shop","amount_minor":8640,"currency":"AUD",` +
+			`"wallet":"zippay","flow":"web","return_url":"https://shop.example.test/back?order=7\u0026x=%20"}`},
 		{"query", func() { _, _ = c.Payment(ctx, "r-1", sale) }, `GET /v1/payments/r-1 Bearer k `},
 		{"cancel", func() { _, _ = c.Cancel(ctx, "r-1", sale, true) }, `POST /v1/payments/r-1/cancel Bearer k {"only_if_unpaid":true}`},
 		{"refund", func() { _, _ = c.Refund(ctx, RefundRequest{"f-1", "r-1", money.New(2000, aud), ""}) },
@@ -87,6 +92,13 @@ func TestAnswers(t *testing.T) {
 		Exchange: &Exchange{"4.73150000", "cny", 40880}}
 	if err != nil || !reflect.DeepEqual(p, want) {
 		t.Errorf("pay: got %+v, %v; want %+v", p, err, want)
+	}
+
+	p, err = pay(t.Context(), setup(t, answering(200, `{"reference":"r-1","id":"wp1","state":"waiting","amount_minor":8640,"currency":"AUD",
+		"wallet":"alipay","attach":"a","redirect_url":"https://phone.example.test/pay/x"}`)))
+	want = Payment{Reference: "r-1", ID: "wp1", State: Waiting, Amount: sale, Wallet: "alipay", Attach: "a", RedirectURL: "https://phone.example.test/pay/x"}
+	if err != nil || p != want {
+		t.Errorf("pay on a website: got %+v, %v; want %+v", p, err, want)
 	}
 
 	p, err = setup(t, answering(200, `{"reference":"r-1","state":"cancelled","unseen":true}`)).Cancel(t.Context(), "r-1", sale, false)

@@ -154,6 +154,7 @@ func decodePayment(body []byte, reference string, amount money.Amount) (Payment,
 	p.Wallet = f.text("wallet")
 	p.Attach = f.text("attach")
 	p.QRURL = f.text("qr_url")
+	p.RedirectURL = f.text("redirect_url")
 	p.PayerID = f.text("payer_id")
 	p.ProviderReference = f.text("provider_reference")
 	p.PaidAt = f.moment("paid_at_ms")

@@ -71,8 +71,11 @@ func (l *Link) sale(ctx context.Context, m payment.Message) payment.Answer {
 		Reference: m.Operation.Number, MerchantID: m.Merchant.PublicID, MerchantName: m.Merchant.Name, Amount: m.Operation.Amount,
 		Wallet: m.Payment.Method, Flow: FlowQR, Attach: attach(m), Lifetime: m.Payment.ExpiresAt.Sub(m.Operation.CreatedAt),
 	}
-	if code, ok := m.Secret.(payment.WalletCode); ok {
-		req.Flow, req.Code = FlowCode, code.Reveal()
+	switch secret := m.Secret.(type) {
+	case payment.WalletCode:
+		req.Flow, req.Code = FlowCode, secret.Reveal()
+	case payment.WebCheckout:
+		req.Flow, req.ReturnURL = FlowWeb, secret.ReturnURL
 	}
 	p, err := l.Client.Pay(ctx, req)
 	if err != nil {
@@ -151,7 +154,8 @@ func reason(word string) payment.Reason {
 // ofPayment is what the network's word on a payment means for the attempt.
 func ofPayment(p Payment) payment.Answer {
 	a := payment.Answer{Outcome: payment.OutcomeUnknown, Result: payment.Result{
-		ProviderReference: p.ProviderReference, PayerID: p.PayerID, QR: p.QRURL, Exchange: exchange(p.Exchange),
+		ProviderReference: p.ProviderReference, PayerID: p.PayerID, QR: p.QRURL, Redirect: p.RedirectURL,
+		Exchange: exchange(p.Exchange),
 	}}
 	if !p.PaidAt.IsZero() {
 		a.Result.PaidAt = p.PaidAt.UnixMilli()

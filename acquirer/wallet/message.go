@@ -25,6 +25,7 @@ type Flow string
 const (
 	FlowCode Flow = "code" // The customer shows a code.
 	FlowQR   Flow = "qr"   // The customer scans a code.
+	FlowWeb  Flow = "web"  // The customer's browser is sent to the network and comes back.
 )
 
 // PayRequest asks for a payment. The network compares all of it: a repeat must be equal, also in its lifetime.
@@ -36,6 +37,7 @@ type PayRequest struct {
 	Wallet       string // Such as "alipay".
 	Flow         Flow
 	Code         string        // What the customer shows, with FlowCode only.
+	ReturnURL    string        // Where the customer's browser comes back to, with FlowWeb only.
 	Attach       string        // Up to 256 bytes that come back in answers and events.
 	Lifetime     time.Duration // How long it may wait, to the millisecond; 0 is the network's own limit.
 }
@@ -59,6 +61,7 @@ type Payment struct {
 	Wallet            string
 	Attach            string
 	QRURL             string // To be shown as a QR code, with FlowQR.
+	RedirectURL       string // Where the customer's browser is to be sent, with FlowWeb.
 	PayerID           string
 	ProviderReference string    // The wallet's own number.
 	PaidAt            time.Time // By the wallet's clock, whole seconds; zero if it was never paid.
@@ -124,6 +127,7 @@ type (
 		Wallet       string `json:"wallet"`
 		Flow         string `json:"flow"`
 		Code         string `json:"code,omitempty"`
+		ReturnURL    string `json:"return_url,omitempty"`
 		Attach       string `json:"attach,omitempty"`
 		LifetimeMS   int64  `json:"lifetime_ms,omitempty"`
 	}

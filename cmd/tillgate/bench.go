@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -201,11 +202,12 @@ func syncTime(dir string) (_ time.Duration, err error) {
 	return took[len(took)/2], nil
 }
 
+// ratio is a of b, to three decimals; 0 when there is nothing to compare with.
 func ratio(a, b float64) float64 {
 	if b == 0 {
 		return 0
 	}
-	return a / b
+	return math.Round(a/b*1000) / 1000
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

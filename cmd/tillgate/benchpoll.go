@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"sync"
@@ -159,6 +160,6 @@ func (p *polling) result() *benchPolls {
 	if p.first != nil {
 		p.report.FirstError = p.first.Error()
 	}
-	p.report.BytesPerPoll = float64(p.report.ResidentAfter-p.report.ResidentBefore) / float64(p.report.Count)
+	p.report.BytesPerPoll = math.Round(float64(p.report.ResidentAfter-p.report.ResidentBefore) / float64(p.report.Count))
 	return &p.report
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -68,7 +69,8 @@ type benchCPU struct {
 }
 
 func (c *benchCPU) perPayment(payments float64) {
-	c.ServerEach, c.SandboxEach, c.LoadEach = c.Server*1e6/payments, c.Sandbox*1e6/payments, c.Load*1e6/payments
+	each := func(seconds float64) float64 { return math.Round(seconds * 1e6 / payments) }
+	c.ServerEach, c.SandboxEach, c.LoadEach = each(c.Server), each(c.Sandbox), each(c.Load)
 }
 
 // benchCommits tells how transactions shared commits in the measured time.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -244,7 +245,8 @@ func (r *round) finish(t target) error {
 	if err != nil {
 		return err
 	}
-	r.report.Disk = &benchDisk{BytesPerPayment: float64(after-r.before) / payments, LogBytesPerPayment: float64(log.Size()) / payments}
+	r.report.Disk = &benchDisk{BytesPerPayment: math.Round(float64(after-r.before) / payments),
+		LogBytesPerPayment: math.Round(float64(log.Size()) / payments)}
 	return nil
 }
 

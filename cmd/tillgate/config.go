@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/tillgate/tillgate/sqlstore"
 )
 
 // Config is the configuration of a server: a TOML file, then the environment, then flags. docs/configuration.md explains every field.
@@ -22,10 +24,15 @@ type Config struct {
 	Listen  string `toml:"listen"`  // Address of the server, such as "0.0.0.0:8080".
 	Metrics string `toml:"metrics"` // Address of /metrics; empty serves it on Listen.
 	Data    string `toml:"data"`    // Folder of the database and the installation secret.
-	Secret  string `toml:"secret"`  // File of the installation secret; empty is secret.key in Data.
-	TLSCert string `toml:"tls_cert"`
-	TLSKey  string `toml:"tls_key"`
-	Log     string `toml:"log"` // debug, info, warn or error.
+	// Database is the URL of a PostgreSQL database for several servers together; empty is SQLite in Data. It may hold a password.
+	Database string `toml:"database"`
+	Secret   string `toml:"secret"` // File of the installation secret; empty is secret.key in Data.
+	TLSCert  string `toml:"tls_cert"`
+	TLSKey   string `toml:"tls_key"`
+	Log      string `toml:"log"` // debug, info, warn or error.
+	// Signals are NATS servers through which several servers on one database wake each other's waiters.
+	Signals       string `toml:"signals"`
+	SignalsListen string `toml:"signals_listen"` // Address of a NATS server in this process; empty for none.
 
 	Wallet WalletConfig `toml:"wallet"`
 	UPP    UPPConfig    `toml:"upp"`
@@ -57,7 +64,10 @@ func (c *Config) environment() map[string]*string {
 		"TILLGATE_LISTEN":          &c.Listen,
 		"TILLGATE_METRICS":         &c.Metrics,
 		"TILLGATE_DATA":            &c.Data,
+		"TILLGATE_DATABASE":        &c.Database,
 		"TILLGATE_SECRET":          &c.Secret,
+		"TILLGATE_SIGNALS":         &c.Signals,
+		"TILLGATE_SIGNALS_LISTEN":  &c.SignalsListen,
 		"TILLGATE_TLS_CERT":        &c.TLSCert,
 		"TILLGATE_TLS_KEY":         &c.TLSKey,
 		"TILLGATE_LOG":             &c.Log,
@@ -127,7 +137,8 @@ func (c *Config) validate() error {
 // dump is the effective configuration for the log, without secrets.
 func (c *Config) dump() map[string]any {
 	return map[string]any{
-		"listen": c.Listen, "metrics": c.Metrics, "data": c.Data, "secret": c.Secret, "tls": c.TLSCert != "", "log": c.Log,
+		"listen": c.Listen, "metrics": c.Metrics, "data": c.Data, "database": (sqlstore.Config{Dir: c.Data, URL: c.Database}).Place(),
+		"signals": c.Signals, "signals_listen": c.SignalsListen, "secret": c.Secret, "tls": c.TLSCert != "", "log": c.Log,
 		"wallet_url": c.Wallet.URL, "wallet_timeout": c.Wallet.timeout.String(), "wallet_key": "***", "upp_listen": c.UPP.Listen,
 	}
 }

@@ -23,6 +23,7 @@ var house = map[string][]string{
 	"protocol/upp":       {"money", "payment", "internal/access"},
 	"sandbox":            {"money"},
 	"signal":             {"payment"},
+	"internal/pgtest":    {},
 	"internal/access":    {},
 	"internal/fault":     {},
 	"cmd/tillgate":       nil, // Wiring: everything.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/tillgate/tillgate/internal/fault"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/protocol/upp"
+	"github.com/tillgate/tillgate/signal"
 	"github.com/tillgate/tillgate/sqlstore"
 	"github.com/tillgate/tillgate/vault"
 )
@@ -50,6 +52,7 @@ type server struct {
 
 	stopping  chan struct{}
 	listeners []listening
+	release   []func() // What close ends, in the order it was begun.
 }
 
 // listening is an address with what it serves.
@@ -67,13 +70,16 @@ func newServer(ctx context.Context, cfg Config, log *slog.Logger) (*server, erro
 	if err != nil {
 		return nil, err
 	}
-	store, err := sqlstore.Open(ctx, sqlstore.Config{Dir: cfg.Data, Now: time.Now})
+	store, err := sqlstore.Open(ctx, cfg.store(false))
 	if err != nil {
 		return nil, err
 	}
 	s := &server{cfg: cfg, log: log, store: store, vault: keys, metrics: newMetrics(), stopping: make(chan struct{})}
+	signals, err := s.signals()
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	s.link = &wallet.Link{Client: &wallet.Client{BaseURL: cfg.Wallet.URL, Key: cfg.Wallet.key}, Timeout: cfg.Wallet.timeout, Log: log}
-	signals := &payment.LocalSignal{}
 	s.engine = payment.NewEngine(payment.Config{
 		Store:     store,
 		Acquirers: map[string]payment.Acquirer{walletAcquirer: s.link},
@@ -89,8 +95,47 @@ func newServer(ctx context.Context, cfg Config, log *slog.Logger) (*server, erro
 	return s, nil
 }
 
+// waitingSignal is a Signal that knows how many wait.
+type waitingSignal interface {
+	payment.Signal
+	Waiting() int
+}
+
+// signals are the process's own, unless other servers are to be woken too.
+func (s *server) signals() (waitingSignal, error) {
+	urls := s.cfg.Signals
+	if s.cfg.SignalsListen != "" {
+		nats, err := signal.Listen(s.cfg.SignalsListen)
+		if err != nil {
+			return nil, err
+		}
+		s.release = append(s.release, nats.Stop)
+		urls = strings.Trim(nats.URL()+","+urls, ",")
+	}
+	if urls == "" {
+		return &payment.LocalSignal{}, nil
+	}
+	n, err := signal.Dial(urls, s.log)
+	if err != nil {
+		return nil, err
+	}
+	s.release = append(s.release, n.Close)
+	return n, nil
+}
+
+// store is where the rows are.
+func (c *Config) store(tool bool) sqlstore.Config {
+	if c.Database != "" {
+		return sqlstore.Config{URL: c.Database, Tool: tool, Now: time.Now}
+	}
+	return sqlstore.Config{Dir: c.Data, Tool: tool, Now: time.Now}
+}
+
 // close releases what newServer took. Call it after run.
 func (s *server) close() error {
+	for _, release := range slices.Backward(s.release) {
+		release()
+	}
 	for _, l := range s.listeners {
 		_ = l.Close() // Closed already if run served it.
 	}
@@ -254,6 +299,6 @@ func openTool(ctx context.Context, cfg Config) (*sqlstore.Store, *vault.Vault, e
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := sqlstore.Open(ctx, sqlstore.Config{Dir: cfg.Data, Tool: true, Now: time.Now})
+	store, err := sqlstore.Open(ctx, cfg.store(true))
 	return store, keys, err
 }

@@ -139,6 +139,16 @@ func (s *Server) Start(t testing.TB) {
 	}
 }
 
+// Standby makes a dedicated server one that only recovers and is read, as a replica is.
+func (s *Server) Standby(t testing.TB) {
+	t.Helper()
+	s.Stop(t, false)
+	if err := os.WriteFile(filepath.Join(s.data(), "standby.signal"), nil, 0o644); err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	s.Start(t)
+}
+
 // Program runs one of PostgreSQL's programs, such as pgbench, and returns what it prints.
 func Program(name string, args ...string) (string, error) {
 	path, err := find(name)

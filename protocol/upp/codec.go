@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/tillgate/tillgate/money"
@@ -283,7 +284,7 @@ func (d *decoding) website(o object, r *CreateRequest) {
 	}
 	if r.ReturnURL = d.text(o, "returnUrl"); r.ReturnURL != "" {
 		u, err := url.Parse(r.ReturnURL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.ContainsFunc(r.ReturnURL, unicode.IsControl) {
 			d.refuse(FailInvalidRequest, o.at("returnUrl"), "must be an absolute http or https address.")
 		}
 	}
@@ -389,7 +390,7 @@ type Echo CreateRequest
 func (r *CreateRequest) Echo() Echo {
 	e := *r
 	e.WebWidget = nil
-	if e.ProviderName() == ProviderFinancialCard {
+	if e.ProviderName() == ProviderFinancialCard || r.IsWebsite() { // On websites it is a card's, whoever names the provider.
 		e.CustomerToken = ""
 	}
 	return Echo(e)

@@ -91,6 +91,9 @@ func saleCommand(r *CreateRequest, c payment.Caller, clientIP string, wait time.
 	}
 	cmd := payment.SaleCommand{Caller: c, Key: keyOf(r.TransactionReference), Request: r.Canonical(), Numbering: numbering, Amount: amount,
 		Method: r.ProviderName(), Flow: payment.ByQR, Lifetime: lifetimeQR, Wait: wait, Echo: echo}
+	if r.IsWebsite() {
+		return cmd, website(&cmd, r)
+	}
 	if r.SaleType == SaleCustomerPresented {
 		cmd.Flow, cmd.Instrument, cmd.Lifetime = payment.ByCode, payment.WalletCode(r.CustomerToken), lifetimeCode
 		if cmd.Method == ProviderZippay {
@@ -249,7 +252,11 @@ func purchaseTransaction(v payment.View, c payment.Caller) (*Transaction, error)
 	t := echo.Transaction()
 	common(&t, c, terminal, p.Number(), p.CreatedAt, modified)
 	t.Approved, t.Cancelled = state.approved, state.cancelled
+	t.Provider = cmp.Or(t.Provider, p.Method) // A website's widget names it in its own fields (§3.3).
 	t.MerchantToken = a.Result.QR
+	if t.Pending() {
+		t.SendCustomerToURL = a.Result.Redirect // Once it is decided no redirect is needed (§3.1).
+	}
 	if p.State == payment.Captured {
 		t.SettlementAmount, t.AmountCaptured = captured(p), captured(p)
 	}
@@ -289,7 +296,8 @@ func refundTransaction(v payment.RefundView, c payment.Caller) (*Transaction, er
 		modified = op.SettledAt
 	}
 	common(&t, c, terminal, op.Number, op.CreatedAt, modified)
-	t.Provider, t.SaleType, t.OriginalOutTradeNumber = original.Provider, original.SaleType, v.Payment.Number()
+	t.Provider, t.SaleType = cmp.Or(original.Provider, v.Payment.Method), original.SaleType
+	t.OriginalOutTradeNumber = v.Payment.Number()
 	switch op.State {
 	case payment.Approved:
 		t.Approved = yes

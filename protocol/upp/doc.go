@@ -19,6 +19,8 @@
 //
 // # Divergences and free choices
 //
+//   - §2 A token that belongs to no terminal is refused with 403: nothing else says which terminal asks and whose business day counts.
+//     Addresses are those of the connection; headers that a proxy adds are not believed.
 //   - §3.0 The reader of requests is stricter than JSON asks: a name is compared to the letter, a repeated name is refused (two
 //     readers could disagree about which one counts), half of a surrogate pair and U+0000 are refused (the first cannot be
 //     echoed, the second cannot be stored), and depth, length, number of values, digits and exponents are bounded.
@@ -27,11 +29,15 @@
 //   - §3.1 A customer-presented purchase never carries discount, whatever its state; all other transactions carry 0. The seed
 //     shows this for approved ones, and one rule for all states keeps the answers of one transaction alike.
 //   - §3.1 Numbers of items are echoed with the digits they came with; all other sums are written in their shortest form.
+//   - §3.1 modified of an approved purchase is when it was approved: a refund does not change the purchase (§3.4).
 //   - §3.2 The token of the customer is echoed as trimmed. A token of blanks only is no token.
 //   - §3.2 A negative amount is accepted on items of type discount and credit, and refused on others. The sum of the items is not
 //     compared with the amount: split tenders are legal.
 //   - §3.3 returnUrl, webWidget, billing, shipping and shopper mean something on website purchases only; on others they are unknown
 //     fields, as are the fields of a purchase on a refund and the other way round. A provider may be missing only beside webWidget.
+//   - §3.5 to §3.7 A path whose reference no create could have used, because it is too long or not UTF-8, is a 404 at once; a cancel of it
+//     keeps nothing closed.
+//   - §3.6 A poll that comes when the server is already stopping is answered 202 at once too.
 //   - §5 The first fault in the documented order of the fields is the one that is reported, with the path of its field. A sum that
 //     is no JSON number at all ("1.00") is invalidRequest; one that is no payable sum is invalidAmount.
 //   - §6.1 The canonical form of a request leaves out billing, shipping, shopper and clientIpAddress, as the section lists.
@@ -44,4 +50,14 @@
 //     with the bytes sent before it is taken for their result.
 //   - §6.3 A poll that returns at once and undecided is followed by a pause of 250 ms, so that a server which is shutting down
 //     is not spun on; pauses after errors grow to 10 s.
+//
+// # Acceptance cases
+//
+// The tests of the server go by the case numbers of §9. Not among them:
+//
+//   - W01 to W10, and the website's part of A04 and B07: startWebWidget and complete (E6, E7) are not served, so saleType website is
+//     refused with unsupportedSaleType before anything is stored.
+//   - §9.9: what the cashier sees is the till's, not the server's.
+//   - A request that net/http itself refuses, such as a path with a broken percent escape or a header that is too long, is answered by
+//     net/http and not in JSON.
 package upp

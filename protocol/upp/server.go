@@ -18,7 +18,8 @@ import (
 	"github.com/tillgate/tillgate/payment"
 )
 
-// Server answers E1 to E5 under /v1 and /api/v1 (§1.2, §1.3). Every answer has a JSON body (§3.0).
+// Server answers E1 to E7 under /v1 and /api/v1 (§1.2, §1.3). Every answer of these has a JSON body (§3.0). It also serves the scripts
+// that shops' pages include.
 type Server struct {
 	Core Core
 	Log  *slog.Logger
@@ -28,6 +29,10 @@ type Server struct {
 	PollWait time.Duration
 	// CreateWait is how long a purchase or refund is held while the provider decides; 0 is 28 s (§3.2).
 	CreateWait time.Duration
+	// CardTokens is the address of the token service that the card widget calls, absolute. Empty serves no card widget.
+	CardTokens string
+	Now        func() time.Time // For what a widget's start tells of its end; nil is time.Now.
+	Rand       io.Reader        // For a widget's start; nil is that of crypto/rand.
 }
 
 // call is a request that has been routed and whose caller is known.
@@ -48,6 +53,8 @@ var routes = []struct {
 	{[]string{"transactions"}, http.MethodPost, (*Server).create},
 	{[]string{"transactions", "*"}, http.MethodGet, (*Server).fetch},
 	{[]string{"transactions", "*", "cancel"}, http.MethodPost, (*Server).cancel},
+	{[]string{"transactions", "*", "complete"}, http.MethodPost, (*Server).complete},
+	{[]string{"startWebWidget"}, http.MethodPost, (*Server).startWebWidget},
 }
 
 // ServeHTTP serves one request; mount it at the root of its address, or strip what is in front.
@@ -58,6 +65,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	if scripts[r.URL.Path] != "" {
+		return s.serveScript(w, r)
+	}
 	caller, ip, err := s.authenticate(r)
 	if err != nil {
 		return err
@@ -215,9 +225,6 @@ func (s *Server) create(c *call) error {
 	if r.IsRefund() {
 		return s.refund(c, r)
 	}
-	if r.IsWebsite() {
-		return refuse(FailUnsupportedSaleType, "saleType", "website is not enabled.")
-	}
 	cmd, err := saleCommand(r, c.caller, c.clientIP, cmp.Or(s.CreateWait, createWait))
 	if err != nil {
 		return err
@@ -303,6 +310,12 @@ func (s *Server) polling(ctx context.Context) (context.Context, context.CancelFu
 	if s.Stopping == nil {
 		return ctx, cancel
 	}
+	select {
+	case <-s.Stopping:
+		cancel() // It has begun to stop already.
+		return ctx, cancel
+	default:
+	}
 	done := ctx.Done()
 	go func() {
 		select {
@@ -316,14 +329,8 @@ func (s *Server) polling(ctx context.Context) (context.Context, context.CancelFu
 
 // cancel is E5. An unknown reference is refused, and remembered: a purchase that comes later with it is never charged (§3.7).
 func (s *Server) cancel(c *call) error {
-	body, err := c.body()
-	if err != nil {
+	if err := c.anyObject("cancel"); err != nil {
 		return err
-	}
-	if len(body) > 0 {
-		if v, err := parse(body); err != nil || v.kind != objectKind {
-			return Refuse(FailInvalidRequest, "The body of a cancel is empty or a JSON object.")
-		}
 	}
 	v, err := s.Core.Cancel(c.r.Context(), payment.CancelCommand{Caller: c.caller, Key: keyOf(c.reference), Window: cancelWindow, GiveBack: true,
 		CloseFor: cancelWindow})

@@ -84,14 +84,14 @@ type node struct {
 // settings are what tests change.
 type settings struct {
 	pollWait, createWait time.Duration
-	linkTimeout          time.Duration
+	linkTimeout          time.Duration // Short, so that what is never answered ends soon; but a busy machine must keep it.
 	walletURL            string // Instead of the sandbox's.
 }
 
 // setup starts all parts. What it starts ends with the test.
 func setup(t *testing.T, change ...func(*settings)) *rig {
 	t.Helper()
-	r := &rig{settings: settings{linkTimeout: 300 * time.Millisecond}, dir: t.TempDir(), ids: map[string]payment.ID{}}
+	r := &rig{settings: settings{linkTimeout: time.Second}, dir: t.TempDir(), ids: map[string]payment.ID{}}
 	for _, c := range change {
 		c(&r.settings)
 	}

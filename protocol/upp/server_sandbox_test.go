@@ -51,7 +51,7 @@ var waitsForTap = map[string]bool{"pending_forever": true, "no_answer": true, "l
 // since some take their time.
 func TestSandbox(t *testing.T) {
 	t.Parallel()
-	r := setup(t)
+	r := setup(t, func(s *settings) { s.linkTimeout = 2 * time.Second })
 	big := reference()
 	paid := r.till(t).create(purchase(big, "amount", json.Number("900000"))).wantState("approved")
 
@@ -82,7 +82,13 @@ func TestSandbox(t *testing.T) {
 				fmt.Sprintf("refund %d AUD done", minor)})
 	}
 	begun := make([]reply, len(trials))
-	together(len(trials), func(i int) { begun[i] = r.till(t).create(trials[i].body).want(http.StatusOK) })
+	const atOnce = 8
+	turns := make(chan struct{}, atOnce)
+	together(len(trials), func(i int) {
+		turns <- struct{}{}
+		begun[i] = r.till(t).create(trials[i].body).want(http.StatusOK)
+		<-turns
+	})
 
 	for i, trial := range trials {
 		t.Run(trial.name+" "+trial.behaviour, func(t *testing.T) {
@@ -99,7 +105,7 @@ func TestSandbox(t *testing.T) {
 			}
 			if trial.tap {
 				var shown reply
-				if !within(func() bool { shown = r.till(t).fetch(ref); return shown.text("merchantToken") != "" }) {
+				if !within(func() bool { shown = r.till(t).fetch(ref); return shown.text("merchantToken") != "" || shown.state() != "pending" }) {
 					t.Fatal("no QR code")
 				}
 				r.phone(t, shown.wantState("pending").wantKeys(columnM0...).text("merchantToken"), "approve")
