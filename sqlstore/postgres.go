@@ -100,9 +100,7 @@ func postgresConfig(address string) (*pgconn.Config, error) {
 	}
 	c.ConnectTimeout = connectMax
 	c.DialFunc = (&net.Dialer{Timeout: connectMax, KeepAlive: keepAlive}).DialContext
-	if c.ValidateConnect == nil { // Of several hosts, the one that takes writes.
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
+	c.ValidateConnect = primary
 	for name, value := range map[string]string{
 		"application_name":                    "tillgate",
 		"client_encoding":                     "UTF8",
@@ -121,6 +119,18 @@ func postgresConfig(address string) (*pgconn.Config, error) {
 		c.RuntimeParams[name] = value
 	}
 	return c, nil
+}
+
+// primary refuses a server that takes no writes, so that of several hosts the one is found that does.
+func primary(ctx context.Context, c *pgconn.PgConn) error {
+	r := c.ExecParams(ctx, `SELECT CAST(pg_is_in_recovery() AS TEXT)`, nil, nil, nil, nil).Read()
+	if r.Err != nil {
+		return r.Err
+	}
+	if len(r.Rows) != 1 || string(r.Rows[0][0]) != "false" {
+		return errors.New("it is a replica, which takes no payments: name the primary, or all hosts with commas between")
+	}
+	return nil
 }
 
 func inMillis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
@@ -170,7 +180,7 @@ func openPostgres(ctx context.Context, cfg Config, d *dialect) (*postgresEngine,
 	return e, nil
 }
 
-const selectServer = `SELECT current_setting('server_version_num'), CAST(pg_is_in_recovery() AS TEXT), current_setting('fsync'),
+const selectServer = `SELECT current_setting('server_version_num'), current_setting('fsync'),
 current_setting('server_encoding'), CAST('B' < 'a' AND 'Z' < '_' AND '~' < 'é' AS TEXT)`
 
 // serverMin is the oldest server that is tested, as the server numbers itself.
@@ -180,12 +190,9 @@ const serverMin = 15_00_00
 func checkServer(c *postgresConn) error {
 	var err error
 	_, failed := c.exchange(step{text: selectServer, each: func(r *row) {
-		version, recovery, fsync, encoding, collated := r.text(), r.text(), r.text(), r.text(), r.text()
+		version, fsync, encoding, collated := r.text(), r.text(), r.text(), r.text()
 		if n, _ := strconv.Atoi(version); n < serverMin {
 			err = errors.Join(err, fmt.Errorf("the server is version %d: want %d or later", n/10000, serverMin/10000))
-		}
-		if recovery != "false" {
-			err = errors.Join(err, errors.New("the server is a replica: name the primary, or all hosts with commas between"))
 		}
 		if fsync != "on" {
 			err = errors.Join(err, errors.New("the server runs with fsync=off, and may lose payments that were answered: set fsync=on"))

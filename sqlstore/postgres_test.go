@@ -1,10 +1,10 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -325,6 +325,8 @@ type proxy struct {
 	conns  []net.Conn
 	// answer decides what becomes of what the server says; nil passes it on.
 	answer atomic.Pointer[func(b []byte) (pass bool)]
+	// request sees what the store says.
+	request atomic.Pointer[func(b []byte)]
 }
 
 // newProxy returns a proxy for a database, and the database's address through it.
@@ -373,8 +375,20 @@ func (p *proxy) run() {
 		p.conns = append(p.conns, client, server)
 		p.mu.Unlock()
 		go func() {
-			_, _ = io.Copy(server, client)
-			_ = server.Close()
+			defer server.Close() //nolint:errcheck // Closed either way.
+			b := make([]byte, 64<<10)
+			for {
+				n, err := client.Read(b)
+				if err != nil {
+					return
+				}
+				if request := p.request.Load(); request != nil {
+					(*request)(b[:n])
+				}
+				if _, err := server.Write(b[:n]); err != nil {
+					return
+				}
+			}
 		}()
 		go func() {
 			defer client.Close() //nolint:errcheck // Closed either way.
@@ -426,14 +440,20 @@ func TestLostAnswer(t *testing.T) {
 			}
 			wantNone(t, work("first", func() {}))
 			runs := 0
-			err := work("a", func() {
-				runs++
-				lose := func([]byte) bool {
-					p.answer.Store(nil)
-					p.cut()
-					return false
+			lose := func([]byte) bool {
+				p.answer.Store(nil)
+				p.cut()
+				return false
+			}
+			request := func(b []byte) {
+				if bytes.Contains(b, []byte("lost key")) {
+					p.request.Store(nil)
+					p.answer.Store(&lose)
 				}
-				p.answer.Store(&lose)
+			}
+			p.request.Store(&request)
+			err := work("lost key", func() {
+				runs++
 			})
 			if !errors.Is(err, payment.ErrUnavailable) || errors.Is(err, payment.ErrStoreConflict) || !strings.Contains(err.Error(), "durable or not") {
 				t.Errorf("got %v, want one that says that nobody knows", err)
@@ -441,7 +461,7 @@ func TestLostAnswer(t *testing.T) {
 			if runs != 1 {
 				t.Errorf("it ran %d times, want once", runs)
 			}
-			if !stored(t, s, "a") {
+			if !stored(t, s, "lost key") {
 				t.Error("it is not durable: the test does not test what it should")
 			}
 			// A line that is lost before is no reason to fail.
@@ -575,8 +595,9 @@ func TestTwoProcesses(t *testing.T) {
 	if n := due(); n != 0 || claims(b, second, 1) {
 		t.Errorf("%d operations of a living process are due, want none, and none to be claimed", n)
 	}
-	wantNone(t, a.Renew(t.Context(), first, time.Millisecond))
-	time.Sleep(20 * time.Millisecond)
+	const short = 2 * time.Second // Long enough for Renew itself not to find it over.
+	wantNone(t, a.Renew(t.Context(), first, short))
+	time.Sleep(short + 20*time.Millisecond)
 	third, err := a.Enlist(t.Context(), time.Hour)
 	wantNone(t, err)
 	if n := due(); n != 0 {
@@ -670,10 +691,11 @@ ORDER BY m.name, c.cid`)
 	}
 	// PostgreSQL words a CHECK in its own way, so its words are counted: names, numbers and texts.
 	words := regexp.MustCompile(`\b[a-z_]\w*\b|\d+|'\w+'`)
+	number := regexp.MustCompile(`'(\d+)'`)
 	mean := func(texts []string) map[string]int {
 		count := map[string]int{}
 		for _, text := range texts {
-			for _, w := range words.FindAllString(strings.ReplaceAll(text, "::text", ""), -1) {
+			for _, w := range words.FindAllString(number.ReplaceAllString(text, "$1"), -1) {
 				if !slices.Contains([]string{"bigint", "text", "integer", "char", "bpchar"}, w) {
 					count[w]++
 				}
@@ -710,7 +732,7 @@ func TestPostgresPlans(t *testing.T) {
 	for _, text := range []string{dueFree, dueHeld, duePayments, nextFree, nextHeld, nextPayment, s.leases.release} {
 		text = regexp.MustCompile(`\$\d`).ReplaceAllString(text, "5")
 		plan := strings.Join(texts1(t, address+"&options=-cenable_seqscan%3Doff", "EXPLAIN "+text), "\n")
-		if !regexp.MustCompile(`using \w+_due on`).MatchString(plan) || strings.Contains(plan, "Seq Scan") {
+		if !regexp.MustCompile(`\w+_due\b`).MatchString(plan) || strings.Contains(plan, "Seq Scan") {
 			t.Errorf("%s\nruns as\n%s", text, plan)
 		}
 	}
@@ -756,8 +778,8 @@ func TestDatabasesThatAreRefused(t *testing.T) {
 	}
 	wantNone(t, s.Close())
 	server.Standby(t)
-	refused(address, "read only")
-	refused(address+"&target_session_attrs=any", "replica")
+	refused(address, "it is a replica")
+	refused(address+"&target_session_attrs=any", "it is a replica")
 }
 
 // TestPasswordIsNotTold looks for the password in all that a store says.
@@ -805,9 +827,9 @@ func TestManyRows(t *testing.T) {
 	}
 	var got []string
 	for _, s := range merge(group) {
-		got = append(got, fmt.Sprint(s.text, s.rows, s.args))
+		got = append(got, fmt.Sprintf("%s %v %v", s.text, s.rows, s.args))
 	}
-	want := []string{"a[[1 y] [2 x]][]", "b[[1] [9]][]", "c[][z]"}
+	want := []string{"a [[1 y] [2 x]] []", "b [[1] [9]] []", "c [] [z]"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -50,7 +50,8 @@ type WalletConfig struct {
 
 // UPPConfig is the UPP protocol.
 type UPPConfig struct {
-	Listen string `toml:"listen"` // An address of its own, at the root path, for clients that only let a host be configured; empty for none.
+	Listen     string `toml:"listen"`      // An address of its own, at the root path, for clients that only let a host be configured; empty for none.
+	CardTokens string `toml:"card_tokens"` // Where the card widget exchanges a card for a token; empty serves no card widget.
 }
 
 // defaultConfig is the configuration before file, environment and flags.
@@ -75,6 +76,7 @@ func (c *Config) environment() map[string]*string {
 		"TILLGATE_WALLET_KEY_FILE": &c.Wallet.KeyFile,
 		"TILLGATE_WALLET_KEY":      &c.Wallet.key,
 		"TILLGATE_WALLET_TIMEOUT":  &c.Wallet.Timeout,
+		"TILLGATE_UPP_CARD_TOKENS": &c.UPP.CardTokens,
 		"TILLGATE_UPP_LISTEN":      &c.UPP.Listen,
 	}
 }
@@ -121,6 +123,12 @@ func (c *Config) validate() error {
 	if c.Wallet.timeout, err = time.ParseDuration(c.Wallet.Timeout); err != nil || c.Wallet.timeout < 100*time.Millisecond || c.Wallet.timeout > time.Minute {
 		return fmt.Errorf("wallet.timeout: %q is not a time between 100ms and 1m", c.Wallet.Timeout)
 	}
+	if c.UPP.CardTokens != "" {
+		u, err := url.Parse(c.UPP.CardTokens)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+			return fmt.Errorf("upp.card_tokens: %q is not the address of a token service, such as https://cards.example.com/tokens", c.UPP.CardTokens)
+		}
+	}
 	if c.Wallet.KeyFile != "" {
 		key, err := os.ReadFile(c.Wallet.KeyFile)
 		if err != nil {
@@ -139,7 +147,7 @@ func (c *Config) dump() map[string]any {
 	return map[string]any{
 		"listen": c.Listen, "metrics": c.Metrics, "data": c.Data, "database": (sqlstore.Config{Dir: c.Data, URL: c.Database}).Place(),
 		"signals": c.Signals, "signals_listen": c.SignalsListen, "secret": c.Secret, "tls": c.TLSCert != "", "log": c.Log,
-		"wallet_url": c.Wallet.URL, "wallet_timeout": c.Wallet.timeout.String(), "wallet_key": "***", "upp_listen": c.UPP.Listen,
+		"wallet_url": c.Wallet.URL, "wallet_timeout": c.Wallet.timeout.String(), "wallet_key": "***", "upp_listen": c.UPP.Listen, "upp_card_tokens": c.UPP.CardTokens,
 	}
 }
 

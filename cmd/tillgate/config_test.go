@@ -44,6 +44,7 @@ func TestConfiguration(t *testing.T) {
 		{"no key", "[wallet]\nurl = \"https://w.example\"", "wallet.key_file"},
 		{"a key file that is not there", "[wallet]\nurl = \"https://w.example\"\nkey_file = \"/none\"", "wallet.key_file"},
 		{"a time that is none", "[wallet]\nurl = \"https://w.example\"\ntimeout = \"soon\"", "wallet.timeout"},
+		{"a token service without an address", "[wallet]\nurl = \"https://w.example\"\n[upp]\ncard_tokens = \"cards\"", "upp.card_tokens"},
 		{"half of a certificate", "tls_cert = \"x\"\n[wallet]\nurl = \"https://w.example\"", "tls_key"},
 		{"a level that is none", "log = \"loud\"", "log"},
 		{"not TOML", "listen", "configuration"},

@@ -46,6 +46,7 @@ type devInfo struct {
 	Sandbox     devSandbox            `json:"sandbox"`
 	WalletCodes []devWalletCode       `json:"wallet_codes"`
 	Triggers    []devTrigger          `json:"triggers"`
+	TestCards   []devTestCard         `json:"test_cards"`
 	Merchants   map[string]devAccount `json:"merchants"`
 }
 
@@ -54,6 +55,9 @@ type devUPP struct {
 	Token       string `json:"token"`
 	PublicToken string `json:"public_token"`
 	OtherToken  string `json:"other_token"` // Of another merchant, to try what it must not see.
+	// For shops' pages: the buttons of the wallets, and the card fields.
+	WebWidgetScript  string `json:"web_widget_script"`
+	CardWidgetScript string `json:"card_widget_script"`
 }
 
 type devSandbox struct {
@@ -64,6 +68,11 @@ type devSandbox struct {
 type devWalletCode struct {
 	Provider  string `json:"provider"`
 	Code      string `json:"code"`
+	Behaviour string `json:"behaviour"`
+}
+
+type devTestCard struct {
+	Number    string `json:"number"`
 	Behaviour string `json:"behaviour"`
 }
 
@@ -157,9 +166,11 @@ func (c *devCommand) run(e *env, s *server, sandboxListen, walletKey string, log
 	if err != nil {
 		return err
 	}
-	s.link.Client.BaseURL = p.url()
-	info := devInfo{Ready: true, URL: s.url(), Sandbox: p.info(), WalletCodes: walletCodes(), Triggers: triggers(), Merchants: map[string]devAccount{},
-		UPP: devUPP{BaseURL: s.url() + "/upp", Token: tokens["token"], PublicToken: tokens["public_token"], OtherToken: tokens["other_token"]}}
+	s.link.Client.BaseURL, s.upp.CardTokens = p.url(), p.publicURL()+"/cards/tokens" // Nothing is served yet.
+	info := devInfo{Ready: true, URL: s.url(), Sandbox: p.info(), WalletCodes: walletCodes(), Triggers: triggers(), TestCards: testCards(),
+		Merchants: map[string]devAccount{},
+		UPP: devUPP{BaseURL: s.url() + "/upp", Token: tokens["token"], PublicToken: tokens["public_token"], OtherToken: tokens["other_token"],
+			WebWidgetScript: s.url() + "/upp" + upp.WebWidgetPath, CardWidgetScript: s.url() + "/upp" + upp.CardWidgetPath}}
 	for _, m := range markets {
 		info.Merchants[m.name] = devAccount{Merchant: m.public, Name: m.trading, Terminal: m.tid, Currencies: m.currencies}
 	}
@@ -290,6 +301,14 @@ func triggers() []devTrigger {
 	var out []devTrigger
 	for _, t := range sandbox.Triggers() {
 		out = append(out, devTrigger(t))
+	}
+	return out
+}
+
+func testCards() []devTestCard {
+	var out []devTestCard
+	for _, c := range sandbox.TestCards() {
+		out = append(out, devTestCard(c))
 	}
 	return out
 }

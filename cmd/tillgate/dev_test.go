@@ -169,7 +169,7 @@ func TestDevFileTellsEverything(t *testing.T) {
 	if err := json.Unmarshal(text, &keys); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"ready", "url", "upp", "sandbox", "wallet_codes", "triggers"} {
+	for _, key := range []string{"ready", "url", "upp", "sandbox", "wallet_codes", "triggers", "test_cards"} {
 		if keys[key] == nil {
 			t.Errorf("dev.json lacks %q", key)
 		}
@@ -184,15 +184,16 @@ func TestDevFileTellsEverything(t *testing.T) {
 			t.Errorf("trigger amount %q is not text with two places", trigger.Amount)
 		}
 	}
-	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
-		res, err := http.Get(dev.info.URL + path)
+	for _, address := range []string{dev.info.URL + "/healthz", dev.info.URL + "/readyz", dev.info.URL + "/metrics", dev.info.UPP.WebWidgetScript,
+		dev.info.UPP.CardWidgetScript} {
+		res, err := http.Get(address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		body, _ := io.ReadAll(res.Body)
 		_ = res.Body.Close()
 		if res.StatusCode != http.StatusOK || len(body) == 0 {
-			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+			t.Errorf("%s: %d %s", address, res.StatusCode, body)
 		}
 	}
 	if status, _ := dev.call(t, "POST", "/v1/transactions", dev.purchase(t, "page")); status != http.StatusOK {

@@ -83,7 +83,8 @@ func (c *sandboxCommand) Run(e *env) error {
 	}
 	return p.run(e.ctx, func() error {
 		if c.JSON {
-			return json.NewEncoder(e.stdout).Encode(map[string]any{"ready": true, "sandbox": p.info(), "wallet_codes": walletCodes(), "triggers": triggers()})
+			return json.NewEncoder(e.stdout).Encode(map[string]any{"ready": true, "sandbox": p.info(), "wallet_codes": walletCodes(), "triggers": triggers(),
+				"test_cards": testCards(), "card_tokens": p.publicURL() + "/cards/tokens"})
 		}
 		fmt.Fprintf(e.stdout, "The wallet network is at %s, its books at %s.\n", p.url(), p.info().BooksURL)
 		return nil

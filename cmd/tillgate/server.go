@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,7 @@ type server struct {
 	vault   *vault.Vault
 	engine  *payment.Engine
 	link    *wallet.Link
+	upp     *upp.Server
 	metrics *metrics
 
 	stopping  chan struct{}
@@ -144,8 +146,8 @@ func (s *server) close() error {
 
 // listen takes the addresses, so that a taken one is an error before anything else happens.
 func (s *server) listen() error {
-	uppServer := &upp.Server{Core: s.engine, Log: s.log, Stopping: s.stopping}
-	uppHandler := access.Log(s.log, s.metrics.request, upp.Protocol, uppServer)
+	s.upp = &upp.Server{Core: s.engine, Log: s.log, Stopping: s.stopping, CardTokens: s.cfg.UPP.CardTokens, Now: time.Now, Rand: rand.Reader}
+	uppHandler := access.Log(s.log, s.metrics.request, upp.Protocol, s.upp)
 	if err := s.bind("listen", s.cfg.Listen, s.routes(map[string]http.Handler{"/upp": uppHandler})); err != nil {
 		return err
 	}

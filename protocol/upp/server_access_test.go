@@ -26,6 +26,8 @@ func TestAccess(t *testing.T) {
 		{"GET", "/v1/transactions/" + paid, ""},
 		{"GET", "/api/v1/transactions/" + paid + "?waitForCompletion=true", ""},
 		{"POST", "/api/v1/transactions/" + paid + "/cancel", ""},
+		{"POST", "/v1/transactions/" + paid + "/complete", "{}"},
+		{"POST", "/v1/startWebWidget", `{"amount":1,"currency":"aud"}`},
 		{"GET", "/v1/nothing", ""},
 	}
 
@@ -270,7 +272,7 @@ func TestPaths(t *testing.T) {
 	})
 	t.Run("unknown paths", func(t *testing.T) {
 		for _, path := range []string{"/", "/v1", "/v2/transactions", "/api/transactions/" + ref, "/V1/transactions/" + ref, "/v1/Transactions/" + ref,
-			"/v1/transactions/" + ref + "/capture", "/v1/transactions/" + ref + "/complete", "/v1/startWebWidget", "/api/api/v1/transactions/" + ref,
+			"/v1/transactions/" + ref + "/capture", "/v1/transactions/complete/" + ref + "/x", "/v1/startWebWidget/x", "/api/api/v1/transactions/" + ref,
 			"/v1/transactions/" + ref + "/cancel/now", "/v1/transactions/a/b", "/v1/../v1/transactions/" + ref} {
 			for _, method := range []string{"GET", "POST"} {
 				r.till(t).do(method, path, "").wantFailure(404, "notFound")

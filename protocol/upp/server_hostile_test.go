@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tillgate/tillgate/protocol/upp"
 )
@@ -194,9 +193,7 @@ func TestLargeBasket(t *testing.T) {
 	if b := r.till(t).fetch(ref); !bytes.Equal(a.raw, b.raw) {
 		t.Error("it is read back differently")
 	}
-	began := time.Now()
-	r.till(t).create(purchase(ref, "items", items)).wantState("approved")
-	if took := time.Since(began); took > wakeMax {
-		t.Errorf("a resend took %v", took)
+	if b := r.till(t).create(purchase(ref, "items", items)); !bytes.Equal(a.raw, b.raw) {
+		t.Error("a resend is answered differently")
 	}
 }

@@ -85,7 +85,7 @@ type node struct {
 type settings struct {
 	pollWait, createWait time.Duration
 	linkTimeout          time.Duration // Short, so that what is never answered ends soon; but a busy machine must keep it.
-	walletURL            string // Instead of the sandbox's.
+	walletURL            string        // Instead of the sandbox's.
 }
 
 // setup starts all parts. What it starts ends with the test.

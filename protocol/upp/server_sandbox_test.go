@@ -105,7 +105,10 @@ func TestSandbox(t *testing.T) {
 			}
 			if trial.tap {
 				var shown reply
-				if !within(func() bool { shown = r.till(t).fetch(ref); return shown.text("merchantToken") != "" || shown.state() != "pending" }) {
+				if !within(func() bool {
+					shown = r.till(t).fetch(ref)
+					return shown.text("merchantToken") != "" || shown.state() != "pending"
+				}) {
 					t.Fatal("no QR code")
 				}
 				r.phone(t, shown.wantState("pending").wantKeys(columnM0...).text("merchantToken"), "approve")

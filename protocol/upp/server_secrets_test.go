@@ -32,6 +32,8 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 	c.create(purchase(paid, "amount", json.Number("1"))).wantFailure(409, "transactionReferenceConflict")
 	c.create(purchase(reference(), "provider", "wechat")).wantDeclined("customerTokenInvalid") // An alipay code.
 	c.create(purchase(reference(), "provider", "financialcard", "customerToken", cardToken)).wantState("approved")
+	c.create(cardOnWebsite(reference(), "customerToken", cardToken)).wantState("approved")
+	c.create(webPurchase(reference(), "customerToken", cardToken)).wantState("pending") // It means nothing there, but may be one.
 	c.create(purchase(reference(), "customerToken", strings.Repeat(plainCode, 100))).wantFailure(400, "invalidRequest")
 	c.create(purchase(reference(), "provider", plainCode)).wantFailure(400, "unsupportedProvider")
 	c.post("/transactions", `{"customerToken":"`+plainCode+`"`).wantFailure(400, "invalidRequest")

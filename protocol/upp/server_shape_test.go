@@ -16,8 +16,8 @@ var fields = map[string]*regexp.Regexp{
 	"amount":                       pattern(sum),
 	"currency":                     pattern(`"(?i:aud|nzd)"`),
 	"provider":                     pattern(`"[A-Za-z]+"`),
-	"saleType":                     pattern(`"(customerPresentedToken|merchantPresentedToken)"`),
-	"items":                        pattern(`\[\{.*\}\]`),
+	"saleType":                     pattern(`"(customerPresentedToken|merchantPresentedToken|website)"`),
+	"items":                        regexp.MustCompile(`^\[\{`),
 	"customerToken":                pattern(`".+"`),
 	"originalTransactionReference": pattern(`".+"`),
 	"refundReason":                 pattern(`"[A-Za-z]+"`),
@@ -46,6 +46,11 @@ var fields = map[string]*regexp.Regexp{
 	"exchangeDetails":              pattern(`\{.*\}`),
 	"failure":                      pattern(`"[a-z][A-Za-z]+"`),
 	"failureDescription":           pattern(`".+"`),
+	"sendCustomerToUrl":            pattern(`"http://127\.0\.0\.1:\d+/pay/[\w-]+"`),
+	"returnUrl":                    pattern(`"https?://.+"`),
+	"billing":                      pattern(`\{.*\}`),
+	"shipping":                     pattern(`\{.*\}`),
+	"shopper":                      pattern(`\{.*\}`),
 }
 
 // sum is money on the wire: the shortest form, as in the seed's samples.
@@ -112,7 +117,7 @@ func checkTransaction(a *reply) {
 		hasNot("failure", "failureDescription")
 	case "declined":
 		has("failure", "failureDescription")
-		hasNot(append(captured, "exchangeDetails", "buyerIdentity")...)
+		hasNot(append(captured, "exchangeDetails", "buyerIdentity", "sendCustomerToUrl")...)
 	case "cancelled":
 		has("failure", "failureDescription")
 		if a.object["approved"] != false {
