@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,6 +81,11 @@ type faulty struct {
 	slow    time.Duration // How long a block of IDs takes.
 	lists   int
 	renewed time.Time
+
+	// The runner looks for work four times a second, and time in these tests is made of such looks: what cannot have changed is not read.
+	changes *atomic.Int64 // Of the books, by anybody.
+	known   int64
+	next    time.Time
 }
 
 var errDisk = errors.New("the disk fails")
@@ -120,6 +126,8 @@ func (f *faulty) InTx(ctx context.Context, fn func(payment.Tx) error) error {
 	if dead {
 		return errDisk
 	}
+	f.changes.Add(1)
+	defer f.changes.Add(1)
 	failed := false
 	err := f.Store.InTx(ctx, func(tx payment.Tx) error {
 		w := &watched{Tx: tx, fail: fail}
@@ -159,6 +167,7 @@ func (f *faulty) Renew(ctx context.Context, id int64, lease time.Duration) error
 		return nil
 	}
 	f.set(func(f *faulty) { f.renewed = time.Now() })
+	defer f.changes.Add(1) // What a dead process had in hand is due.
 	return f.Store.Renew(ctx, id, lease)
 }
 
@@ -169,8 +178,18 @@ func (f *faulty) Due(ctx context.Context, now time.Time, limit int) ([]payment.O
 	if f.isStalled() {
 		return nil, time.Time{}, nil
 	}
-	f.set(func(f *faulty) { f.lists++ })
-	return f.Store.Due(ctx, now, limit)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lists++
+	changes := f.changes.Load()
+	if f.known == changes && (f.next.IsZero() || now.Before(f.next)) {
+		return nil, f.next, nil
+	}
+	owed, next, err := f.Store.Due(ctx, now, limit)
+	if f.known, f.next = -1, next; err == nil && len(owed) == 0 {
+		f.known = changes
+	}
+	return owed, next, err
 }
 
 func (f *faulty) Retire(ctx context.Context, id int64) error {
@@ -235,8 +254,9 @@ type env struct {
 func story(t *testing.T, class payment.Class, tell func(t *testing.T, e *env)) {
 	t.Helper()
 	t.Parallel()
+	dir := freshBooks(t)
 	synctest.Test(t, func(t *testing.T) {
-		e := open(t, t.TempDir(), class)
+		e := open(t, dir, class)
 		defer e.close()
 		tell(t, e)
 	})
@@ -258,6 +278,45 @@ func over(t *testing.T, only payment.Class, tell func(t *testing.T, e *env)) {
 	}
 }
 
+// emptyBooks is a folder with the files of a store in which nothing has happened: copying it is faster than making one.
+var emptyBooks = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "empty-books")
+	if err != nil {
+		return "", err
+	}
+	s, err := sqlstore.Open(context.Background(), sqlstore.Config{Dir: dir, Now: time.Now})
+	if err != nil {
+		return dir, err
+	}
+	return dir, s.Close()
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, _ := emptyBooks(); dir != "" {
+		_ = os.RemoveAll(dir) // Else the system's own sweep of temporary files takes it.
+	}
+	os.Exit(code)
+}
+
+// freshBooks is a folder for a store.
+func freshBooks(t interface {
+	Helper()
+	Fatal(...any)
+	TempDir() string
+}) string {
+	t.Helper()
+	empty, err := emptyBooks()
+	dir := t.TempDir()
+	if err == nil {
+		err = os.CopyFS(dir, os.DirFS(empty))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func open(t *testing.T, dir string, class payment.Class) *env {
 	e := &env{t: t, clock: newClock(), link: "bank", signal: &payment.LocalSignal{}, sold: map[payment.ID]bool{}, told: map[payment.ID][]payment.OperationState{}}
 	ctx := context.Background()
@@ -265,7 +324,7 @@ func open(t *testing.T, dir string, class payment.Class) *env {
 	if e.books, err = sqlstore.Open(ctx, sqlstore.Config{Dir: dir, Now: time.Now}); err != nil {
 		t.Fatal(err)
 	}
-	e.store = &faulty{Store: e.books}
+	e.store = &faulty{Store: e.books, changes: &atomic.Int64{}, known: -1}
 	e.bank = newBank(class, e.books)
 	e.engine = e.start(e.store, e.signal)
 	e.register()
@@ -333,7 +392,7 @@ func (e *env) rename(from, to string) {
 // takeOver starts another process on the same books, and leaves the one before as fate wants it.
 func (e *env) takeOver(fate func(*faulty)) {
 	e.store.set(fate)
-	e.store = &faulty{Store: e.books}
+	e.store = &faulty{Store: e.books, changes: e.store.changes, known: -1}
 	e.engine = e.start(e.store, e.signal)
 }
 

@@ -2,6 +2,9 @@ package sqlstore
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,6 +38,39 @@ func BenchmarkPayments(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPgbench measures what PostgreSQL's own measure makes of the server that BenchmarkPayments uses, for comparison: once, for ten
+// seconds, however often it is asked for.
+func BenchmarkPgbench(b *testing.B) {
+	tps, err := pgbench(pgtest.URL(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(tps, "transactions/s")
+}
+
+var pgbenchOnce sync.Once
+
+func pgbench(address string) (tps float64, err error) {
+	pgbenchOnce.Do(func() {
+		if _, err = pgtest.Program("pgbench", "-i", "-s", "16", "-q", address); err != nil {
+			return
+		}
+		var out string
+		if out, err = pgtest.Program("pgbench", "-c", "16", "-j", "2", "-T", "10", "-M", "prepared", address); err != nil {
+			return
+		}
+		m := regexp.MustCompile(`tps = ([0-9.]+)`).FindStringSubmatch(out)
+		if m == nil {
+			err = fmt.Errorf("pgbench says %s", out)
+			return
+		}
+		pgbenchTPS, err = strconv.ParseFloat(m[1], 64)
+	})
+	return pgbenchTPS, err
+}
+
+var pgbenchTPS float64
 
 func benchmarkPayments(b *testing.B, cfg Config, callers int, read bool) {
 	s, err := Open(b.Context(), cfg)

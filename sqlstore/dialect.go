@@ -33,3 +33,11 @@ func sqliteDialect(now func() time.Time) dialect {
 		alone: true,
 	}
 }
+
+// postgresDialect takes the time from the server: the clocks of several hosts need not agree.
+func postgresDialect() dialect {
+	return dialect{
+		goose: goose.DialectPostgres,
+		now:   func(string) string { return `CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)` },
+	}
+}

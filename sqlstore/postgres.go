@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/pressly/goose/v3"
 
 	"github.com/tillgate/tillgate/internal/fault"
 	"github.com/tillgate/tillgate/payment"
@@ -18,8 +17,8 @@ import (
 
 // What bounds the work on PostgreSQL. Nothing waits for ever on a server that does not answer.
 const (
-	// connsMax bounds a process's connections. A connection is busy for as long as the server works on a statement, and each costs the
-	// server memory; several processes must fit into its max_connections, which is 100 by default.
+	// connsMax bounds the connections of work that begins a transaction early, and of what reads more than one row in one state. Several
+	// processes must fit into the server's max_connections, which is 100 by default.
 	connsMax = 16
 	// slotMax is how long work waits for a connection: longer than one exchange that the server gives up, so that a short stall is waited
 	// out, and shorter than any till waits.
@@ -42,9 +41,10 @@ const (
 	keepAlive = 15 * time.Second
 	// lostTries is how often work is begun again after its connection was lost before anything of it could be durable.
 	lostTries = 2
-	// committers is how many connections commit in groups.
+	// committers is how many connections commit in groups: while some wait for the disk, others work. More make the groups smaller.
 	committers = 4
-	// askers is how many connections ask what needs no transaction.
+	// askers is how many connections ask what needs no transaction. What waits is sent together, so one would nearly do; a second one
+	// answers while the first is held up.
 	askers = 2
 	// groupLockMax is how long a group waits for a row that somebody else has: a moment only, since all its members wait. They are run
 	// alone then, and only those who want the row wait for it.
@@ -81,14 +81,6 @@ func postgresError(e *pgconn.PgError) error {
 		return fmt.Errorf("%w: database: %v", payment.ErrUnavailable, e)
 	}
 	return fmt.Errorf("database: %v", e)
-}
-
-// postgresDialect takes the time from the server: the clocks of several hosts need not agree.
-func postgresDialect() dialect {
-	return dialect{
-		goose: goose.DialectPostgres,
-		now:   func(string) string { return `CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)` },
-	}
 }
 
 // postgresConfig reads an address and sets what every connection is set to.

@@ -99,6 +99,10 @@ func (s *Store) Close() error { return s.engine.close() }
 // InTx runs fn in a transaction and returns after it is durable. fn may run again, in another goroutine than the caller's and beside
 // nothing else: it must touch nothing but tx and its own results, end soon, and not call runtime.Goexit (which testing's FailNow does).
 // A panic of fn rolls back and goes on in the caller. While fn has not begun, the end of ctx takes it back; then its outcome is awaited.
+//
+// Errors are those of fn, payment.ErrStoreConflict after several tries, payment.ErrConflict for a row that is there already, and
+// payment.ErrUnavailable. After the last one nothing is durable, except that on PostgreSQL the answer to a COMMIT may have been lost: then
+// the work may be durable or not, the error says so, and fn is not run again.
 func (s *Store) InTx(ctx context.Context, fn func(payment.Tx) error) error {
 	return s.write(ctx, func(t *txn) error { return fn(t) })
 }

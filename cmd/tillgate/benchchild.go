@@ -24,8 +24,10 @@ const (
 	childStop  = stopLimit + drainTime // From being asked to stop to its end; then it is killed.
 	drainTime  = 20 * time.Second      // For the engine, after the requests in hand.
 	logTail    = 1 << 10               // Bytes of its log that an error shows.
-	scrapeTime = 10 * time.Second
-	scrapeMax  = 1 << 20
+
+	scrapeTime  = 30 * time.Second
+	scrapePause = 200 * time.Millisecond
+	scrapeMax   = 1 << 20 // Bytes.
 )
 
 // child is this program as a process of its own.
@@ -187,16 +189,31 @@ func get(ctx context.Context, url string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {
-		_ = res.Body.Close()
-		return nil, fmt.Errorf("%s: %s", url, res.Status)
+		defer func() { _ = res.Body.Close() }()
+		why, _ := io.ReadAll(io.LimitReader(res.Body, logTail)) // For people only.
+		return nil, fmt.Errorf("%s: %s: %s", url, res.Status, why)
 	}
 	return res.Body, nil
 }
 
-// scrape reads the measures of a server, by name and labels as they are written.
-func scrape(ctx context.Context, url string) (map[string]float64, error) {
+// scrape reads the measures of a server, by name and labels as they are written. A server under full load may fail to tell all of them in
+// time, and is asked again.
+func scrape(ctx context.Context, url string) (measures map[string]float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTime)
 	defer cancel()
+	for {
+		if measures, err = scrapeOnce(ctx, url); err == nil {
+			return measures, nil
+		}
+		select {
+		case <-time.After(scrapePause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+func scrapeOnce(ctx context.Context, url string) (map[string]float64, error) {
 	body, err := get(ctx, url+"/metrics")
 	if err != nil {
 		return nil, err

@@ -92,7 +92,8 @@ func saleCommand(r *CreateRequest, c payment.Caller, clientIP string, wait time.
 	cmd := payment.SaleCommand{Caller: c, Key: keyOf(r.TransactionReference), Request: r.Canonical(), Numbering: numbering, Amount: amount,
 		Method: r.ProviderName(), Flow: payment.ByQR, Lifetime: lifetimeQR, Wait: wait, Echo: echo}
 	if r.IsWebsite() {
-		return cmd, website(&cmd, r)
+		err := website(&cmd, r)
+		return cmd, err
 	}
 	if r.SaleType == SaleCustomerPresented {
 		cmd.Flow, cmd.Instrument, cmd.Lifetime = payment.ByCode, payment.WalletCode(r.CustomerToken), lifetimeCode

@@ -1,5 +1,5 @@
-// Package upp speaks the in-store interface of Quest's Universal Payment Platform (UPP): REST and JSON under a bearer token, one
-// transaction object for purchases and refunds over many wallets, a long poll for what is not decided at once, and a cancel.
+// Package upp speaks the interface of Quest's Universal Payment Platform (UPP), in store and for websites: REST and JSON under a bearer
+// token, one transaction object for purchases and refunds over many wallets, a long poll for what is not decided at once, and a cancel.
 //
 // Two documents are cited: "UPP seed" is the interface as its owner publishes it; "UPP reference" is the project's own
 // reference, which holds the same facts and, each with its source, what could be found beyond them. A bare § is a section
@@ -35,9 +35,18 @@
 //     compared with the amount: split tenders are legal.
 //   - §3.3 returnUrl, webWidget, billing, shipping and shopper mean something on website purchases only; on others they are unknown
 //     fields, as are the fields of a purchase on a refund and the other way round. A provider may be missing only beside webWidget.
+//   - §3.3 The inner shape of webWidget is ours: {"provider":"zippay"}, as our script makes it; other members do not count. The provider it
+//     names is the transaction's in every answer and on refunds, though the request named none. Beside a provider it must name the same.
+//   - §3.3 On a website financialcard needs a token, and is charged by it at once; a token beside any other provider means nothing. No
+//     customerToken of a website purchase is ever stored or echoed, since it is a card's.
+//   - §3.3 sendCustomerToUrl is there while the purchase is pending: once it is decided nobody needs to be sent anywhere.
 //   - §3.5 to §3.7 A path whose reference no create could have used, because it is too long or not UTF-8, is a 404 at once; a cancel of it
 //     keeps nothing closed.
 //   - §3.6 A poll that comes when the server is already stopping is answered 202 at once too.
+//   - §3.8 startWebWidget lists the wallets that §3.9 places on websites, are enabled for the merchant and pay in the currency; a
+//     purchase takes every enabled provider. Its token tells one start from another and authorises nothing, so neither it nor expires is
+//     checked later. The scripts are served at the root of the mount only, not below /api, to everybody and without a token.
+//   - §3.8 A complete that finds the server stopping is answered 202 at once.
 //   - §5 The first fault in the documented order of the fields is the one that is reported, with the path of its field. A sum that
 //     is no JSON number at all ("1.00") is invalidRequest; one that is no payable sum is invalidAmount.
 //   - §6.1 The canonical form of a request leaves out billing, shipping, shopper and clientIpAddress, as the section lists.
@@ -55,8 +64,8 @@
 //
 // The tests of the server go by the case numbers of §9. Not among them:
 //
-//   - W01 to W10, and the website's part of A04 and B07: startWebWidget and complete (E6, E7) are not served, so saleType website is
-//     refused with unsupportedSaleType before anything is stored.
+//   - W10, which needs Quest's demo: its four steps (§12.1) are gone through by a shop of our own in the tests of the program, once by
+//     its forms and once with a browser that runs the two scripts.
 //   - §9.9: what the cashier sees is the till's, not the server's.
 //   - A request that net/http itself refuses, such as a path with a broken percent escape or a header that is too long, is answered by
 //     net/http and not in JSON.
