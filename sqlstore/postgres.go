@@ -372,7 +372,7 @@ func (e *postgresEngine) write(ctx context.Context, fn func(session) error) erro
 	careful := false
 	for conflicts, losses := 1, 1; ; {
 		s := &postgresSession{engine: e, ctx: ctx, careful: careful}
-		err, again := s.transact(fn)
+		again, err := s.transact(fn)
 		switch {
 		case again == againCareful && !careful:
 		case again == againLost && losses < lostTries:
@@ -395,7 +395,7 @@ func (e *postgresEngine) read(ctx context.Context, fn func(session) error) error
 	defer e.working.Done()
 	for losses := 1; ; losses++ {
 		s := &postgresSession{engine: e, ctx: ctx, begin: beginRead}
-		err, again := s.look(fn)
+		again, err := s.look(fn)
 		if again != againLost || losses == lostTries {
 			return err
 		}
@@ -447,24 +447,24 @@ var errAssumed = fmt.Errorf("key is there already: %w", payment.ErrStoreConflict
 var errGone = fmt.Errorf("%w: database: connection lost in the middle of an answer", payment.ErrUnavailable)
 
 // transact runs fn and commits. A panic of fn goes on, after the rollback.
-func (s *postgresSession) transact(fn func(session) error) (error, again) {
+func (s *postgresSession) transact(fn func(session) error) (again, error) {
 	defer s.release() // Also when fn calls runtime.Goexit.
-	err, panicked := call[session](fn, s)
+	panicked, err := call[session](fn, s)
 	if panicked == nil && s.failed != nil {
-		return s.failed, s.lost()
+		return s.lost(), s.failed
 	}
 	if err == nil && panicked == nil {
 		return s.commit()
 	}
 	s.rollback()
 	if s.assumed {
-		return err, againCareful
+		return againCareful, err
 	}
 	if panicked != nil {
 		s.release()
 		panic(panicked)
 	}
-	return err, againMaybe
+	return againMaybe, err
 }
 
 func (s *postgresSession) lost() again {
@@ -474,14 +474,14 @@ func (s *postgresSession) lost() again {
 	return againMaybe
 }
 
-func (s *postgresSession) look(fn func(session) error) (error, again) {
+func (s *postgresSession) look(fn func(session) error) (again, error) {
 	defer s.release()
 	err := fn(s)
 	if s.failed != nil {
-		return s.failed, s.lost()
+		return s.lost(), s.failed
 	}
 	s.rollback()
-	return err, againMaybe
+	return againMaybe, err
 }
 
 func (s *postgresSession) release() {
@@ -502,28 +502,25 @@ func (s *postgresSession) rollback() {
 }
 
 // commit sends what is left and makes all durable.
-func (s *postgresSession) commit() (error, again) {
-	if s.conn == nil && len(s.steps) == 0 {
-		return nil, againMaybe
-	}
+func (s *postgresSession) commit() (again, error) {
 	if s.conn == nil || !s.conn.begun {
 		if len(s.steps) == 0 {
-			return nil, againMaybe // It has only read.
+			return againMaybe, nil // It has only read.
 		}
 		s.release()
 		b := &burst{steps: s.steps, done: make(chan struct{})}
 		select {
 		case s.engine.bursts <- b:
 		case <-s.ctx.Done():
-			return s.ctx.Err(), againNever
+			return againNever, s.ctx.Err()
 		}
 		<-b.done
 		if !b.alone {
-			return b.err, againNever
+			return againNever, b.err
 		}
 	}
 	if err := s.connect(); err != nil {
-		return err, againMaybe
+		return againMaybe, err
 	}
 	steps := s.steps
 	if s.conn.begun {
@@ -533,13 +530,13 @@ func (s *postgresSession) commit() (error, again) {
 	if failed == nil {
 		fault.After("commit")
 		s.engine.committed(1)
-		return nil, againMaybe
+		return againMaybe, nil
 	}
 	if s.conn.lost() {
-		return unknown(failed.err), againNever
+		return againNever, unknown(failed.err)
 	}
 	s.rollback()
-	return failed.err, againMaybe
+	return againMaybe, failed.err
 }
 
 func (s *postgresSession) connect() (err error) {
@@ -610,7 +607,7 @@ func (s *postgresSession) query(each func(*row) error, text string, args ...any)
 	_, err := s.run(step{text: text, args: args, each: func(r *row) {
 		s.told = true
 		if own == nil && panicked == nil {
-			own, panicked = call(each, r)
+			panicked, own = call(each, r)
 		}
 	}})
 	if panicked != nil {

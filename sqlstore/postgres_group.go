@@ -248,7 +248,7 @@ func compareKeys(a, b []any) int {
 }
 
 var (
-	insertShape = regexp.MustCompile(`(?s)^(INSERT INTO \w+ \([^)]*\))\s+VALUES \([$\d, ]*\)(.*)$`)
+	insertShape = regexp.MustCompile(`(?s)^(INSERT INTO \w+ \([^)]*\))\s+VALUES \([$\d, ]*\) ON CONFLICT DO NOTHING$`)
 	updateShape = regexp.MustCompile(`(?s)^(UPDATE \w+ SET .*?)(\sWHERE .*)$`)
 	parameter   = regexp.MustCompile(`\$(\d+)`)
 	bulkTexts   sync.Map // What manyRows made, by text.
@@ -273,7 +273,8 @@ func manyRows(text string, row []any) string {
 	from := " FROM unnest(" + strings.Join(arrays, ", ") + ") AS given (" + strings.Join(columns, ", ") + ") "
 	var many string
 	if m := insertShape.FindStringSubmatch(text); m != nil {
-		many = m[1] + " SELECT " + strings.Join(columns, ", ") + from + m[2]
+		// A row that is there already fails the group by whatever error, so the server need not look for it beforehand.
+		many = m[1] + " SELECT " + strings.Join(columns, ", ") + from
 	} else if m := updateShape.FindStringSubmatch(text); m != nil {
 		many = parameter.ReplaceAllString(m[1], "given.p$1") + from + parameter.ReplaceAllString(m[2], "given.p$1")
 	} else {

@@ -283,7 +283,7 @@ func (w *writer) inSavepoint(job *work) error {
 		if _, err := w.conn.exec(savepoint); err != nil {
 			return err
 		}
-		job.err, job.panicked = call[session](job.fn, w.conn)
+		job.panicked, job.err = call[session](job.fn, w.conn)
 		if w.conn.broken != nil {
 			return w.conn.broken
 		}
@@ -336,9 +336,9 @@ func (j *work) answer(err error) {
 }
 
 // call runs fn and catches its panic, which belongs to the caller.
-func call[T any](fn func(T) error, s T) (err error, panicked any) {
+func call[T any](fn func(T) error, s T) (panicked any, err error) {
 	defer func() { panicked = recover() }()
-	return fn(s), nil
+	return nil, fn(s)
 }
 
 func (w *writer) count(fn func(*Stats)) {

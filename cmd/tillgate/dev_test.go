@@ -199,16 +199,19 @@ func TestDevFileTellsEverything(t *testing.T) {
 	if status, _ := dev.call(t, "POST", "/v1/transactions", dev.purchase(t, "page")); status != http.StatusOK {
 		t.Errorf("payment: %d", status)
 	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"env", "--data", data}, noEnv, &out, &errs); code != exitOK ||
+		!strings.Contains(out.String(), "export UPP_TOKEN="+dev.info.UPP.Token+"\n") {
+		t.Errorf("env: %d %s %s", code, &out, &errs)
+	}
+	if code := dev.stop(); code != exitOK { // From here on nothing is written any more.
+		t.Errorf("dev ended with %d", code)
+	}
 	if page := dev.page.String(); !strings.Contains(page, dev.info.UPP.BaseURL) || !strings.Contains(page, "curl") {
 		t.Errorf("the start page:\n%s", page)
 	}
 	if strings.Contains(dev.errs.String(), dev.info.UPP.Token) {
 		t.Error("the log holds the token")
-	}
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"env", "--data", data}, noEnv, &out, &errs); code != exitOK ||
-		!strings.Contains(out.String(), "export UPP_TOKEN="+dev.info.UPP.Token+"\n") {
-		t.Errorf("env: %d %s %s", code, &out, &errs)
 	}
 }
 

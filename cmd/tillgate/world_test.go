@@ -73,7 +73,6 @@ type world struct {
 // life is one server, life after life.
 type life struct {
 	w    *world
-	data string
 	next func() string // The kill point of the next life; empty for none.
 
 	mu      sync.Mutex
@@ -337,10 +336,6 @@ func (w *till) refund(reference, original, dollars string) tx {
 
 func (w *till) cancel(reference string) tx {
 	return w.call("POST", "/api/v1/transactions/"+reference+"/cancel", "")
-}
-
-func (w *till) fetch(reference string) tx {
-	return w.call("GET", "/v1/transactions/"+reference, "")
 }
 
 // final polls until a transaction is decided.
