@@ -124,6 +124,9 @@ func (e *Engine) settle(ctx context.Context) {
 		var claims sync.WaitGroup
 		var moved atomic.Bool
 		for _, o := range owed {
+			if e.inHand(o) {
+				continue // Its row is overdue, because the clock jumped or the store is slow, but its answer is still on its way.
+			}
 			select {
 			case e.workers <- struct{}{}:
 			case <-ctx.Done():
@@ -159,6 +162,13 @@ func (e *Engine) settle(ctx context.Context) {
 		}
 		pause.Stop()
 	}
+}
+
+// inHand reports whether this process has an exchange about a row under way.
+func (e *Engine) inHand(o Owed) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.hands[o] != nil
 }
 
 // Nudge says that an acquirer has news of an operation: it is asked at once. A link's events call it; losing one costs only time, and so

@@ -238,6 +238,20 @@ func TestRunEndsWhileTillsGoOn(t *testing.T) {
 	})
 }
 
+// A laptop sleeps, or a clock is set: what is under way here is not taken for lost.
+func TestAClockThatJumpsChangesNothingAboutASaleUnderWay(t *testing.T) {
+	both(t, func(t *testing.T, e *env) {
+		e.bank.next(payment.Sale, approves.slow(1500*time.Millisecond))
+		e.sell("a", 100, noWait)
+		e.clock.skip(time.Minute)
+		e.rest()
+		e.stands("a", payment.Captured, payment.Approved)
+		is(t, "undone", e.bank.undos(), 0)
+		is(t, "queries", e.bank.asked(), 0)
+		e.settle()
+	})
+}
+
 // The lease of a process that ends is kept until its exchanges are over: no other may take them for lost.
 func TestTheLeaseLastsAsLongAsTheExchanges(t *testing.T) {
 	story(t, payment.CardHost, func(t *testing.T, e *env) {

@@ -100,15 +100,15 @@ func TestEqualKeys(t *testing.T) {
 			}
 		}
 	}
-	counts := texts1(t, address, `SELECT concat_ws(' ', (SELECT count(*) FROM payment_keys), (SELECT count(*) FROM payments),
+	counts := column(t, address, `SELECT concat_ws(' ', (SELECT count(*) FROM payment_keys), (SELECT count(*) FROM payments),
 (SELECT count(*) FROM operations))`)
 	if want := fmt.Sprintf("%d %d %d", keys, keys, keys); counts[0] != want {
 		t.Errorf("got %s keys, payments and operations, want %s", counts[0], want)
 	}
 }
 
-// texts1 is the first column of a query.
-func texts1(t *testing.T, address, query string) []string {
+// column is the first column of a query.
+func column(t *testing.T, address, query string) []string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), address)
 	if err != nil {
@@ -681,7 +681,7 @@ func TestSchemasAgree(t *testing.T) {
 		}))
 		return list
 	}
-	columns := texts1(t, address, `SELECT concat_ws(' ', table_name, column_name, upper(data_type), is_nullable, column_default)
+	columns := column(t, address, `SELECT concat_ws(' ', table_name, column_name, upper(data_type), is_nullable, column_default)
 FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'schema_versions' ORDER BY table_name, ordinal_position`)
 	want := rows(`SELECT m.name || ' ' || c.name || ' ' || c.type || ' ' || CASE c."notnull" WHEN 1 THEN 'NO' ELSE 'YES' END
 FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND m.name <> 'schema_versions'
@@ -710,7 +710,7 @@ ORDER BY m.name, c.cid`)
 			lites = append(lites, m[1])
 		}
 	}
-	servers := texts1(t, address, `SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint c JOIN pg_class r ON r.oid = conrelid
+	servers := column(t, address, `SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint c JOIN pg_class r ON r.oid = conrelid
 WHERE contype = 'c' AND r.relname <> 'schema_versions' AND connamespace = 'public'::regnamespace`)
 	if len(lites) != len(servers) || len(lites) < 20 {
 		t.Errorf("SQLite has %d CHECKs, PostgreSQL %d", len(lites), len(servers))
@@ -718,7 +718,7 @@ WHERE contype = 'c' AND r.relname <> 'schema_versions' AND connamespace = 'publi
 	if d := cmp.Diff(mean(lites), mean(servers)); d != "" {
 		t.Errorf("CHECKs of SQLite and PostgreSQL by their words (-want +got):\n%s", d)
 	}
-	indexes := texts1(t, address, `SELECT indexname::text FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE '%\_due' ORDER BY indexname`)
+	indexes := column(t, address, `SELECT indexname::text FROM pg_indexes WHERE schemaname = 'public' AND indexname LIKE '%\_due' ORDER BY indexname`)
 	if d := cmp.Diff(rows(`SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE '%_due' ORDER BY name`), indexes); d != "" {
 		t.Errorf("indexes (-want +got):\n%s", d)
 	}
@@ -731,7 +731,7 @@ func TestPostgresPlans(t *testing.T) {
 	s := openURL(t, address)
 	for _, text := range []string{dueFree, dueHeld, duePayments, nextFree, nextHeld, nextPayment, s.leases.release} {
 		text = regexp.MustCompile(`\$\d`).ReplaceAllString(text, "5")
-		plan := strings.Join(texts1(t, address+"&options=-cenable_seqscan%3Doff", "EXPLAIN "+text), "\n")
+		plan := strings.Join(column(t, address+"&options=-cenable_seqscan%3Doff", "EXPLAIN "+text), "\n")
 		if !regexp.MustCompile(`\w+_due\b`).MatchString(plan) || strings.Contains(plan, "Seq Scan") {
 			t.Errorf("%s\nruns as\n%s", text, plan)
 		}
@@ -762,7 +762,9 @@ func TestDatabasesThatAreRefused(t *testing.T) {
 	refused(u.String(), "ENCODING 'UTF8'")
 	server.Exec(t, `ALTER SYSTEM SET fsync = off`)
 	server.Exec(t, `SELECT pg_reload_conf()`)
-	time.Sleep(200 * time.Millisecond) // The server reads its configuration in its own time.
+	for column(t, address, `SELECT current_setting('fsync')`)[0] != "off" { // The server reads its configuration in its own time.
+		time.Sleep(10 * time.Millisecond)
+	}
 	refused(address, "set fsync=on")
 	server.Exec(t, `ALTER SYSTEM RESET fsync`)
 	server.Exec(t, `ALTER SYSTEM SET synchronous_commit = off`)

@@ -62,3 +62,30 @@ func TestThreeServersOnOneDatabase(t *testing.T) {
 	t.Logf("%d servers, %d killed; %d sales, %d refunds, %d pollers answered; the sandbox's books hold %d movements; nothing is owed",
 		len(w.servers), w.kills(), len(b.sales), len(b.refunds), waiting, len(w.books()))
 }
+
+// TestDatabaseDiesUnderLoad kills the database itself, again and again, while tills work: they get an honest error or the stored answer,
+// nothing is charged twice, and nothing hangs.
+func TestDatabaseDiesUnderLoad(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Dedicated(t)
+	w := newWorld(t, db.URL(t))
+	for range 2 {
+		w.serve(never)
+	}
+	const deaths = 4
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for range deaths {
+			time.Sleep(700 * time.Millisecond) // In the middle of the load; the moment does not matter.
+			db.Stop(t, true)
+			time.Sleep(300 * time.Millisecond)
+			db.Start(t)
+		}
+	}()
+	b := w.load(5, 8, 10)
+	<-over
+	w.agree(b)
+	t.Logf("the database died %d times; %d sales, %d refunds; the sandbox's books hold %d movements; nothing is owed", deaths, len(b.sales),
+		len(b.refunds), len(w.books()))
+}

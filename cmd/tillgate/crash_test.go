@@ -2,10 +2,14 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
-	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/tillgate/tillgate/internal/pgtest"
 )
 
 // day is a till's day: every kind of exchange, faults of the wallet included. It returns what the till believes at its end.
@@ -69,38 +73,49 @@ func checkDay(t *testing.T, b belief, killed bool) {
 	}
 }
 
+// engines are the stores that the crash tests run on.
+var engines = map[string]func(t *testing.T) string{
+	"sqlite":   func(*testing.T) string { return "" },
+	"postgres": func(t *testing.T) string { return pgtest.URL(t) },
+}
+
 // TestKillAfterEveryCommitAndWrite kills the server once in a till's day, after each commit and each socket write in turn. Whatever the
 // moment, the till, we and the wallet agree in the end, and the day ends as it would have without the kill.
 func TestKillAfterEveryCommitAndWrite(t *testing.T) {
 	t.Parallel()
-	for _, point := range []string{"commit", "write"} {
-		t.Run(point, func(t *testing.T) {
-			t.Parallel()
-			// A few days at a time, since most of one is waiting; the first moment that is not reached ends it.
-			const batch = 4
-			for first := 1; ; first += batch {
-				var reached [batch]bool
-				t.Run(fmt.Sprintf("from %d", first), func(t *testing.T) {
-					for i := range batch {
-						t.Run(fmt.Sprint(first+i), func(t *testing.T) {
-							t.Parallel()
-							reached[i] = killedOnce(t, fmt.Sprintf("%s:%d", point, first+i))
-						})
-					}
-				})
-				if i := slices.Index(reached[:], false); i >= 0 || t.Failed() {
-					t.Logf("%d moments", first+i-1)
-					return
+	for engine, database := range engines {
+		for _, point := range []string{"commit", "write"} {
+			t.Run(engine+"/"+point, func(t *testing.T) {
+				t.Parallel()
+				var next, last atomic.Int64
+				last.Store(math.MaxInt64)
+				// Several days at once, since most of one is waiting; the first moment that is not reached ends it.
+				var days sync.WaitGroup
+				for range daysAtOnce {
+					days.Go(func() {
+						for n := next.Add(1); n < last.Load() && !t.Failed(); n = next.Add(1) {
+							t.Run(fmt.Sprint(n), func(t *testing.T) {
+								if !killedOnce(t, database(t), fmt.Sprintf("%s:%d", point, n)) {
+									last.Store(min(last.Load(), n))
+								}
+							})
+						}
+					})
 				}
-			}
-		})
+				days.Wait()
+				t.Logf("%d moments", last.Load()-1)
+			})
+		}
 	}
 }
 
+// daysAtOnce is how many servers an enumeration runs at once.
+const daysAtOnce = 4
+
 // killedOnce lives through a day with one kill, and reports whether the moment for it came.
-func killedOnce(t *testing.T, moment string) bool {
+func killedOnce(t *testing.T, database, moment string) bool {
 	lives := 0
-	w := newWorld(t, "")
+	w := newWorld(t, database)
 	w.serve(func() string {
 		if lives++; lives > 1 {
 			return ""
