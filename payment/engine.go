@@ -71,7 +71,7 @@ const (
 	// undoGrace is how long a cancel waits for the acquirer to agree before it is answered; the undoing is owed in any case.
 	undoGrace = 500 * time.Millisecond
 	// rereadEvery is how often a waiter reads by itself, since signals may be lost.
-	rereadEvery = 5 * time.Second
+	rereadEvery = 10 * time.Second
 	// conflictTries bounds how often a command is run again because rows changed under it.
 	conflictTries = 20
 )

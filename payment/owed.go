@@ -15,7 +15,7 @@ var delays = []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Se
 	30 * time.Second, time.Minute}
 
 // polls are the pauses between queries while the customer has still to act: a net below the acquirer's own events.
-var polls = []time.Duration{2 * time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second}
+var polls = []time.Duration{3 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute}
 
 const (
 	// flagAfter is the number of tries after which people are told.

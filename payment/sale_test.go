@@ -466,7 +466,7 @@ func TestAwaitReadsAgainAtItsDeadlineAndWhenSignalsAreLost(t *testing.T) {
 			key    string
 			limit  time.Duration
 			waited time.Duration
-		}{{"at the deadline", 3 * time.Second, 3 * time.Second}, {"as a net", time.Minute, 5 * time.Second}} {
+		}{{"at the deadline", 3 * time.Second, 3 * time.Second}, {"as a net", time.Minute, 10 * time.Second}} {
 			v := e.sell(tc.key, 100, noWait)
 			start := time.Now()
 			v, err := e.engine.Await(e.ctx(), v.Payment.Merchant, v.Payment.ID, tc.limit, captured)

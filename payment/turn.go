@@ -132,7 +132,7 @@ func (t *turn) write() error {
 		if err := t.tx.InsertPayment(&t.p); err != nil {
 			return err
 		}
-	case t.p.ID != 0 && !samePayment(&t.p, &t.was):
+	case t.p.ID != 0 && (t.begins() || !samePayment(&t.p, &t.was)):
 		t.p.ModifiedAt = t.now
 		if err := t.tx.UpdatePayment(&t.p); err != nil {
 			return err
@@ -164,6 +164,17 @@ func (t *turn) write() error {
 		}
 	}
 	return nil
+}
+
+// begins reports whether the turn begins an operation. Then the payment's row is written whatever else is the same: its version fences two
+// turns that each saw no operation of the other's, such as two captures at once on a database with many writers.
+func (t *turn) begins() bool {
+	for _, r := range t.ops {
+		if r.fresh {
+			return true
+		}
+	}
+	return false
 }
 
 // samePayment reports whether nothing that changes in a payment's life has changed. A test holds the list against the fields.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -69,13 +67,12 @@ var groupSizes = prometheus.NewDesc("tillgate_commit_group_size", "Transactions 
 // Describe is prometheus.Collector's.
 func (c commitCollector) Describe(out chan<- *prometheus.Desc) { out <- groupSizes }
 
-// Collect is prometheus.Collector's. The store counts each commit once, Prometheus's buckets are cumulative.
+// Collect is prometheus.Collector's.
 func (c commitCollector) Collect(out chan<- prometheus.Metric) {
 	s := c.store.Stats()
-	buckets, sum := map[float64]uint64{}, uint64(0)
-	for _, size := range slices.Sorted(maps.Keys(s.GroupSize)) {
-		sum += s.GroupSize[size]
-		buckets[float64(size)] = sum
+	buckets := map[float64]uint64{}
+	for size, commits := range s.GroupSize {
+		buckets[float64(size)] = commits
 	}
 	out <- prometheus.MustNewConstHistogram(groupSizes, s.Groups, float64(s.Work), buckets)
 }
@@ -122,5 +119,5 @@ func (c owedCollector) Collect(out chan<- prometheus.Metric) {
 }
 
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}) // A busy store hides its own rows only.
 }

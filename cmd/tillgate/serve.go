@@ -7,11 +7,16 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/tillgate/tillgate/sandbox"
 )
+
+// gcPercent lets the heap grow to five times what lives before it is collected: what lives is small, and a collection costs every payment
+// that it meets (docs/performance.md). GOGC overrides it.
+const gcPercent = 400
 
 type serveCommand struct {
 	Config string `short:"c" type:"path" help:"Configuration file, TOML. Environment variables TILLGATE_… override it, flags override both."`
@@ -39,6 +44,9 @@ func (c *serveCommand) Run(e *env) error {
 	}
 	if err := cfg.validate(); err != nil {
 		return err
+	}
+	if e.getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	level, _ := logLevel(cfg.Log) // Validated.
 	log := newLog(e.stderr, level)
