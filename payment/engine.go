@@ -72,6 +72,8 @@ const (
 	undoGrace = 500 * time.Millisecond
 	// rereadEvery is how often a waiter reads by itself, since signals may be lost.
 	rereadEvery = 10 * time.Second
+	// amountMax is the largest amount of one payment in minor units: what DE 4 of ISO 8583 holds, and few enough that no ledger's sum overflows.
+	amountMax = 999_999_999_999
 	// conflictTries bounds how often a command is run again because rows changed under it.
 	conflictTries = 20
 )
@@ -188,6 +190,9 @@ func decided(v View) bool {
 func checkSale(cmd SaleCommand) error {
 	if !cmd.Amount.IsPositive() {
 		return &FieldError{"amount", "must be above zero"}
+	}
+	if cmd.Amount.Minor() > amountMax {
+		return &FieldError{"amount", fmt.Sprintf("must not be above %s", money.New(amountMax, cmd.Amount.Currency()))}
 	}
 	if cmd.Tip < 0 || cmd.Tip > cmd.Amount.Minor() {
 		return &FieldError{"tip", "must be a part of the amount"}

@@ -341,7 +341,7 @@ func (e *env) register() {
 			"alipay":  {Acquirer: "bank", Rate: payment.Rate{Millionths: 6_500}},
 			"free":    {Acquirer: "bank"},
 			"nowhere": {Acquirer: "unknown"},
-			"dear":    {Acquirer: "bank", Rate: payment.Rate{Millionths: 1_000_000, Fixed: 5}},
+			"dear":    {Acquirer: "bank", Rate: payment.Rate{Millionths: 1_000_000, Fixed: 1<<63 - 1}},
 		}}
 	m, err2 := e.books.AddMerchant(ctx, m)
 	place, err3 := e.books.AddStore(ctx, m.ID, payment.Place{PublicID: "S1", Name: "Corner", Calendar: payment.Calendar{Zone: "Australia/Melbourne"}})
