@@ -29,6 +29,8 @@ type benchUPP struct {
 	Duration  time.Duration `default:"20s" help:"How long is measured, after a warm-up that does not count."`
 	Polls     int           `help:"Measure once more while so many long polls wait, each on a connection and a pending payment of its own."`
 	Data      string        `type:"existingdir" help:"Folder on the disk to be measured. The bench makes a folder of its own in it and removes it. Without it: the system's folder for temporary files, unless that is in memory."`
+	Database  string        `placeholder:"URL" help:"Keep the payments on this PostgreSQL server instead, in databases that the bench makes and drops. The user must be allowed to make databases."`
+	Pgbench   bool          `help:"Measure that server with PostgreSQL's own pgbench too. Needs --database."`
 	JSON      bool          `help:"Print the report as JSON."`
 }
 
@@ -63,6 +65,9 @@ func (c *benchUPP) validate() error {
 	if c.Duration < durationMin || c.Duration > durationMax {
 		return fmt.Errorf("--duration: %s is not between %s and %s", c.Duration, durationMin, durationMax)
 	}
+	if c.Pgbench && c.Database == "" {
+		return errors.New("--pgbench: it measures a PostgreSQL server; name one with --database")
+	}
 	return nil
 }
 
@@ -75,6 +80,8 @@ type bench struct {
 	program string    // Ourselves, to be started as children.
 	dir     string    // Of all that this bench writes.
 	bar     io.Writer // The terminal on which progress is shown; nil for none.
+
+	pgbenchProgram string // Path of pgbench, when it is asked for.
 }
 
 // Run measures and prints the report. It fails when anything was not as it must be, after the report.
@@ -89,6 +96,12 @@ func (c *benchUPP) Run(e *env) (err error) {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
+	pgbench := ""
+	if c.Pgbench {
+		if pgbench, err = findPgbench(); err != nil {
+			return err
+		}
+	}
 	parent := c.Data
 	if parent == "" {
 		parent = diskFolder()
@@ -98,7 +111,7 @@ func (c *benchUPP) Run(e *env) (err error) {
 		return fmt.Errorf("--data: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bench{benchUPP: c, program: program, dir: dir}
+	b := &bench{benchUPP: c, program: program, dir: dir, pgbenchProgram: pgbench}
 	if file, ok := e.stderr.(*os.File); ok && !c.JSON && isTerminal(file) {
 		b.bar = file
 	}
@@ -145,7 +158,7 @@ func raiseFiles(want uint64) error {
 	return nil
 }
 
-// measure runs the rounds one after the other: the server, the server with long polls if they are asked for, and the stub.
+// measure runs the rounds one after the other: the server, pgbench and the server with long polls if they are asked for, and the stub.
 func (b *bench) measure(ctx context.Context) (*benchReport, error) {
 	sync, err := syncTime(b.dir)
 	if err != nil {
@@ -156,11 +169,24 @@ func (b *bench) measure(ctx context.Context) (*benchReport, error) {
 		Machine: benchMachine{OS: runtime.GOOS, Architecture: runtime.GOARCH, Processors: runtime.NumCPU(), Go: runtime.Version(),
 			SyncMS: milliseconds(sync), InMemory: inMemory(b.dir)},
 	}
-	if r.Machine.InMemory {
+	if b.Database != "" {
+		version, err := askPostgres(ctx, b.Database, "SHOW server_version")
+		if err != nil {
+			return nil, err
+		}
+		r.Machine.Postgres = version
+		r.Notes = append(r.Notes, "Payments are on the PostgreSQL server: its disk may be another than the one that was timed, and its processor time is not in these figures.")
+	} else if r.Machine.InMemory {
 		r.Notes = append(r.Notes, "The data folder is in memory: nothing here was durable. Name a folder on a disk with --data.")
 	}
 	if r.Serve, err = b.round(ctx, "serve", serving, 0); err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
+	}
+	if b.Pgbench {
+		if r.Pgbench, err = b.pgbench(ctx); err != nil {
+			return nil, fmt.Errorf("pgbench: %w", err)
+		}
+		r.Pgbench.Ratio = ratio(r.Serve.PerSecond, r.Pgbench.PerSecond)
 	}
 	if b.Polls > 0 {
 		polled, err := b.round(ctx, "polls", serving, b.Polls)

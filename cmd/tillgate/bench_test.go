@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tillgate/tillgate/internal/pgtest"
 	"github.com/tillgate/tillgate/protocol/upp"
 )
 
@@ -69,6 +73,107 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestBenchPostgres is TestBench on PostgreSQL. It leaves no database behind, and tells nobody the address.
+func TestBenchPostgres(t *testing.T) {
+	t.Parallel()
+	binary, err := faultBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := url.Parse(pgtest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, ok := address.User.Password()
+	if !ok { // Our own servers trust everybody.
+		password = "not-to-be-told"
+		address.User = url.UserPassword(address.User.Username(), password)
+	}
+	server := address.String()
+	before := benchDatabases(t, server)
+	cmd := exec.Command(binary, "bench", "upp", "--tills", "3", "--merchants", "2", "--duration", "1s", "--data", t.TempDir(), "--json",
+		"--database", server)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil || errs.Len() > 0 {
+		t.Fatalf("%v\n%s", err, errs.String())
+	}
+	if strings.Contains(out.String(), password) {
+		t.Errorf("it tells the password: %s", out.String())
+	}
+	var r benchReport
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, round := range r.rounds() {
+		checkRound(t, round.name, round.round)
+	}
+	checkServer(t, "serve", &r.Serve)
+	if r.Machine.Postgres == "" || r.Ratio <= 0 || r.Pgbench != nil {
+		t.Errorf("it does not say what was measured: %+v", r)
+	}
+	if after := benchDatabases(t, server); after != before {
+		t.Errorf("databases %q before, %q after", before, after)
+	}
+}
+
+// benchDatabases lists the databases that benches have made.
+func benchDatabases(t *testing.T, server string) string {
+	t.Helper()
+	names, err := askPostgres(t.Context(), server, `SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'tillgate_bench_%'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// TestBenchDatabaseURL holds that every form of an address leads to another database on the same server, and that no error shows one.
+func TestBenchDatabaseURL(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ server, host, password string }{
+		{"postgres://a@h", "h", ""},
+		{"postgres://a:p@h:5433/other", "h", "p"},
+		{"postgresql://a:p?q@h/other", "h", "p?q"},
+		{"postgres://a@/other?host=/run/x&sslmode=disable", "/run/x", ""},
+		{"postgres://a@h/other?", "h", ""},
+		{"postgres://a@h/other?dbname=third&", "h", ""},
+		{"postgres://a:p@h,i/other", "h", "p"},
+		{"host=h user=a password='p q' dbname=other", "h", "p q"},
+	} {
+		address, err := databaseURL(tt.server, "fresh")
+		if err != nil {
+			t.Errorf("%s: %v", tt.server, err)
+			continue
+		}
+		if c, err := pgconn.ParseConfig(address); err != nil || c.Database != "fresh" || c.Host != tt.host || c.Password != tt.password || c.User != "a" {
+			t.Errorf("%s became %s: %v", tt.server, address, err)
+		}
+	}
+	for _, wrong := range []string{"postgres://a:secret@h:port/x", "secret", "mysql://a:secret@h/x", "postgres://a:sec%ret@h/x"} {
+		if _, err := databaseURL(wrong, "fresh"); err == nil || strings.Contains(err.Error(), "sec") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
+func TestBenchPgbenchRate(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		out  string
+		want float64 // 0 is an error.
+	}{
+		{"latency average = 8.1 ms\ninitial connection time = 21.0 ms\ntps = 1972.25 (without initial connection time)\n", 1972.25},
+		{"tps = 90.5 (including connections establishing)\ntps = 91.5 (excluding connections establishing)\n", 91.5},
+		{"tps = 0.000000 (without initial connection time)\n", 0},
+		{"pgbench: error\n", 0},
+		{"", 0},
+	} {
+		if got, err := pgbenchRate(tt.out); got != tt.want || (err == nil) != (tt.want != 0) {
+			t.Errorf("%q: got %g, %v", tt.out, got, err)
+		}
+	}
+}
+
 // checkRound holds what every round must have found.
 func checkRound(t *testing.T, name string, r *benchRound) {
 	t.Helper()
@@ -108,6 +213,8 @@ func TestBenchFlags(t *testing.T) {
 		{"--polls=-1", "--polls: -1 is not between 0 and 16000"},
 		{"--duration=1h", "--duration: 1h0m0s is not between 100ms and 10m0s"},
 		{"--data=/no/such/folder", "/no/such/folder"},
+		{"--pgbench", "--pgbench: it measures a PostgreSQL server; name one with --database"},
+		{"--database=nowhere", "--database: is no address of a PostgreSQL server"},
 	} {
 		var errs bytes.Buffer
 		if code := run(t.Context(), []string{"bench", "upp", tt.flag}, os.Getenv, io.Discard, &errs); code == exitOK || !strings.Contains(errs.String(), tt.want) {

@@ -25,6 +25,8 @@ type benchReport struct {
 	PolledRatio float64     `json:"polls_ratio,omitempty"` // Payments a second with polls, of those without.
 	Stub        benchRound  `json:"stub"`
 	Ratio       float64     `json:"ratio"` // Payments a second of the server, of those of the stub.
+
+	Pgbench *benchPgbench `json:"pgbench,omitempty"`
 }
 
 // benchMachine is where it was measured. The load generator and the sandbox share it with the server.
@@ -35,6 +37,7 @@ type benchMachine struct {
 	Go           string  `json:"go"`
 	SyncMS       float64 `json:"sync_ms"` // To write one page and make it durable: the median.
 	InMemory     bool    `json:"in_memory"`
+	Postgres     string  `json:"postgres,omitempty"` // Version of the server that keeps the payments; empty when it is SQLite.
 }
 
 // benchRound is what came of one round.
@@ -82,7 +85,7 @@ type benchCommits struct {
 
 // benchDisk is what a payment leaves on the disk.
 type benchDisk struct {
-	BytesPerPayment    float64 `json:"bytes_per_payment"` // Of the data folder, once the server has ended.
+	BytesPerPayment    float64 `json:"bytes_per_payment"` // Of the data folder, or of the database, once the server has ended.
 	LogBytesPerPayment float64 `json:"log_bytes_per_payment"`
 }
 
@@ -214,6 +217,9 @@ func (r *benchReport) print(out io.Writer) error {
 	fmt.Fprintf(out, "UPP: customers show codes, %d tills, %d merchants, %gs after %gs of warm-up.\n", r.Tills, r.Merchants, r.Seconds, r.WarmUpSeconds)
 	fmt.Fprintf(out, "%s/%s, %d processors shared with the sandbox and the load, %s, a page is durable in %.2f ms.\n\n", r.Machine.OS, r.Machine.Architecture,
 		r.Machine.Processors, r.Machine.Go, r.Machine.SyncMS)
+	if r.Machine.Postgres != "" {
+		fmt.Fprintf(out, "Payments are on PostgreSQL %s.\n\n", r.Machine.Postgres)
+	}
 	for i, t := range r.rounds() {
 		if i == 0 {
 			fmt.Fprint(w, " ")
@@ -278,6 +284,10 @@ func (r *benchReport) conclusions() string {
 		p := r.Polled.Polls
 		fmt.Fprintf(&b, "With %d long polls, payments run at %.2f of the rate without; the polls take %.0f MiB (%.0f before, %.0f after), %.1f KiB each.\n",
 			p.Count, r.PolledRatio, mebibytes(p.ResidentAfter-p.ResidentBefore), mebibytes(p.ResidentBefore), mebibytes(p.ResidentAfter), p.BytesPerPoll/1024)
+	}
+	if p := r.Pgbench; p != nil {
+		fmt.Fprintf(&b, "pgbench makes %.0f transactions a second on the same PostgreSQL (scale %d, %d clients); serve makes %.2f payments for each, two transactions a payment.\n",
+			p.PerSecond, p.Scale, p.Clients, p.Ratio)
 	}
 	if r.failure() == nil {
 		fmt.Fprintln(&b, "Books: each approved payment moved money once; the ledger balances and agrees with the sandbox; nothing is owed.")

@@ -34,17 +34,19 @@ const (
 // round is one load of one target, with a sandbox and a folder of its own.
 type round struct {
 	*bench
-	name   string
-	dir    string
-	key    string // Of the wallet network.
-	code   string // Alipay's code that approves.
-	tokens []string
+	name     string
+	dir      string
+	database string // Address of the round's own database, which may hold a password; empty is SQLite in the folder.
+	key      string // Of the wallet network.
+	code     string // Alipay's code that approves.
+	tokens   []string
 
 	sandbox *child
 	books   string // Address of the sandbox's books.
 	target  *child
 	url     string
-	before  int64 // Bytes of the data folder before the first payment.
+	before  int64 // Bytes of what is kept before the first payment.
+	size    int64 // The same once the server has ended.
 	report  benchRound
 }
 
@@ -53,6 +55,13 @@ func (b *bench) round(ctx context.Context, name string, t target, polls int) (_ 
 	r := &round{bench: b, name: name, dir: filepath.Join(b.dir, name)}
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return r.report, err
+	}
+	if t == serving && b.Database != "" {
+		var drop func() error
+		if r.database, drop, err = b.makeDatabase(ctx); err != nil {
+			return r.report, err
+		}
+		defer func() { err = errors.Join(err, drop()) }() // After the server has been stopped.
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret) // Never fails.
@@ -103,16 +112,30 @@ func (b *bench) round(ctx context.Context, name string, t target, polls int) (_ 
 	}
 	r.report.Books = compare(loaded.approved, movements, loaded.failures)
 	if t == serving {
-		ledger, err := readLedger(ctx, r.dataDir(), r.Merchants)
+		ledger, err := readLedger(ctx, r.config(), r.Merchants)
 		if err != nil {
 			return r.report, fmt.Errorf("our books: %w", err)
 		}
 		r.report.Books.hold(ledger, polls, loaded.failures)
+		if r.size, err = r.keptBytes(ctx); err != nil {
+			return r.report, err
+		}
 	}
 	return r.report, r.finish(t)
 }
 
 func (r *round) dataDir() string { return filepath.Join(r.dir, "data") }
+
+// config is where the round's rows are. On PostgreSQL the folder keeps the installation secret only.
+func (r *round) config() Config { return Config{Data: r.dataDir(), Database: r.database} }
+
+// keptBytes is the size of what the payments are kept in.
+func (r *round) keptBytes(ctx context.Context) (int64, error) {
+	if r.database != "" {
+		return databaseBytes(ctx, r.database)
+	}
+	return folderBytes(r.dataDir())
+}
 
 // startSandbox starts the other party and returns its address.
 func (r *round) startSandbox(ctx context.Context) (walletURL string, err error) {
@@ -141,10 +164,10 @@ func (r *round) startServer(ctx context.Context, walletURL string) (err error) {
 	if err := r.provision(ctx); err != nil {
 		return fmt.Errorf("make merchants: %w", err)
 	}
-	if r.before, err = folderBytes(r.dataDir()); err != nil {
+	if r.before, err = r.keptBytes(ctx); err != nil {
 		return err
 	}
-	r.target, err = r.spawn("serve", r.dir, []string{"TILLGATE_WALLET_URL=" + walletURL, "TILLGATE_WALLET_KEY=" + r.key},
+	r.target, err = r.spawn("serve", r.dir, []string{"TILLGATE_WALLET_URL=" + walletURL, "TILLGATE_WALLET_KEY=" + r.key, "TILLGATE_DATABASE=" + r.database},
 		"serve", "--listen", "127.0.0.1:0", "--data", r.dataDir())
 	if err != nil {
 		return err
@@ -174,7 +197,7 @@ func merchantID(i int) string { return strconv.Itoa(1_000_000 + i) }
 // provision makes the merchants, each with a store, a terminal and a token, as operators' commands do: through the store, with nothing
 // beside it.
 func (r *round) provision(ctx context.Context) error {
-	store, keys, err := openTool(ctx, Config{Data: r.dataDir()})
+	store, keys, err := openTool(ctx, r.config())
 	if err != nil {
 		return err
 	}
@@ -237,15 +260,11 @@ func (r *round) finish(t target) error {
 	if t != serving {
 		return nil
 	}
-	after, err := folderBytes(r.dataDir())
-	if err != nil {
-		return err
-	}
 	log, err := os.Stat(r.target.log)
 	if err != nil {
 		return err
 	}
-	r.report.Disk = &benchDisk{BytesPerPayment: math.Round(float64(after-r.before) / payments),
+	r.report.Disk = &benchDisk{BytesPerPayment: math.Round(float64(r.size-r.before) / payments),
 		LogBytesPerPayment: math.Round(float64(log.Size()) / payments)}
 	return nil
 }
@@ -286,9 +305,9 @@ func commitGroups(before, after map[string]float64) *benchCommits {
 }
 
 // readLedger asks our own books, with nothing beside us.
-func readLedger(ctx context.Context, dir string, merchants int) (ledgerSums, error) {
+func readLedger(ctx context.Context, where Config, merchants int) (ledgerSums, error) {
 	var sums ledgerSums
-	store, _, err := openTool(ctx, Config{Data: dir})
+	store, _, err := openTool(ctx, where)
 	if err != nil {
 		return sums, err
 	}
