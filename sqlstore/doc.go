@@ -13,7 +13,7 @@
 //
 // One connection writes, and commits in groups: work that waits while a commit is on its way to the disk shares the next one.
 // Each piece of work runs in a savepoint of its own, and nobody is answered before COMMIT has returned. When a group fails it is run
-// again, one transaction each. Readers have connections of their own and disturb nobody.
+// again, one transaction each. Readers have connections and goroutines of their own and disturb nobody.
 //
 // A data folder belongs to one server process. Operators' commands open it beside the server (Config.Tool).
 //

@@ -327,7 +327,7 @@ func (e *postgresEngine) committed(size uint64) {
 	defer e.mu.Unlock()
 	e.counted.Groups++
 	e.counted.Work += size
-	for i, bound := range groupSizes {
+	for i, bound := range groupSizes { // Cumulative: in every bound that it does not exceed.
 		if size <= bound {
 			e.sizes[i]++
 		}

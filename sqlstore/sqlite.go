@@ -78,7 +78,8 @@ type sqliteEngine struct {
 	lock    *fileLock // Nil for a tool.
 	turn    *fileLock
 	writer  *writer
-	readers chan *sqliteConn // One slot each; nil where none is open.
+	reads   chan *work // Without room: who hands work over has a reader that begins it, and those who wait are served as they came.
+	ended   chan error // What came of the end of each reader.
 	connect func() (*sqliteConn, error)
 	closed  chan struct{}
 	once    sync.Once
@@ -93,7 +94,7 @@ func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	e := &sqliteEngine{readers: make(chan *sqliteConn, readersMax), closed: make(chan struct{})}
+	e := &sqliteEngine{reads: make(chan *work), ended: make(chan error, readersMax), closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.lock.close(), e.turn.close())
@@ -115,7 +116,7 @@ func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, e
 	}
 	e.connect = connector(true)
 	for range readersMax {
-		e.readers <- nil
+		go e.runReader() // close waits for it.
 	}
 	e.writer = newWriter(connector(false), e.turn, cfg.Tool)
 	go e.writer.run() // close waits for it.
@@ -153,44 +154,81 @@ func (e *sqliteEngine) write(ctx context.Context, fn func(session) error) error 
 	return e.writer.do(ctx, fn)
 }
 
+// read hands a closure to a reader. It does not run here: SQLite in Go is deep, a statement grows the stack of its goroutine to 32 KiB, and
+// a caller that then waits for long, as thousands of them do, would keep a stack of that size.
 func (e *sqliteEngine) read(ctx context.Context, fn func(session) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var c *sqliteConn
 	select {
 	case <-e.closed:
 		return errClosed
 	default:
 	}
+	job := &work{fn: fn, done: make(chan struct{})}
 	select {
-	case c = <-e.readers:
+	case e.reads <- job:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-e.closed:
 		return errClosed
 	}
-	healthy := false
-	defer func() { // Also after a panic of fn, which goes on.
-		if !healthy && c != nil {
-			_ = c.close() // Only the connection is lost: it has read, not written.
-			c = nil
-		}
-		e.readers <- c
-	}()
-	if c == nil {
+	<-job.done
+	if job.panicked != nil {
+		panic(job.panicked)
+	}
+	return job.err
+}
+
+// runReader reads until close, on a connection of its own, which it opens when it is wanted.
+func (e *sqliteEngine) runReader() {
+	var c *sqliteConn
+	var job *work
+	defer func() {
 		var err error
-		if c, err = e.connect(); err != nil {
-			return err
+		if c != nil {
+			err = c.close()
 		}
+		if job != nil { // A closure has called runtime.Goexit. Its caller is answered, and another reader takes this one's place.
+			job.answer(errReaderLost)
+			go e.runReader()
+			return
+		}
+		e.ended <- err
+	}()
+	for {
+		select {
+		case job = <-e.reads:
+		case <-e.closed:
+			return
+		}
+		var err error
+		if c == nil {
+			c, err = e.connect()
+		}
+		if err == nil {
+			healthy := false
+			if healthy, err = c.read(job); !healthy {
+				_ = c.close() // Only the connection is lost: it has read, not written.
+				c = nil
+			}
+		}
+		job.answer(err)
+		job = nil
 	}
+}
+
+// errReaderLost is what the caller of a closure hears that has ended its reader.
+var errReaderLost = fmt.Errorf("a closure has ended its goroutine: %w", payment.ErrUnavailable)
+
+// read runs work over one state, and reports whether the connection is as good as before.
+func (c *sqliteConn) read(job *work) (healthy bool, err error) {
 	if _, err := c.exec(begin); err != nil {
-		return err
+		return false, err
 	}
-	err := fn(c)
+	job.panicked, err = call[session](job.fn, c)
 	_, end := c.exec(rollback)
-	healthy = end == nil && c.broken == nil
-	return err
+	return end == nil && c.broken == nil && job.panicked == nil, err
 }
 
 func (e *sqliteEngine) stats() Stats { return e.writer.stats() }
@@ -201,9 +239,7 @@ func (e *sqliteEngine) close() error {
 		close(e.closed)
 		e.err = e.writer.close()
 		for range readersMax {
-			if c := <-e.readers; c != nil {
-				e.err = errors.Join(e.err, c.close())
-			}
+			e.err = errors.Join(e.err, <-e.ended)
 		}
 		e.err = errors.Join(e.err, e.turn.close(), e.lock.close())
 	})
@@ -224,6 +260,7 @@ type sqliteStmt struct {
 	exec  driver.StmtExecContext
 	query driver.StmtQueryContext
 	close func() error
+	order []int // Which argument each parameter takes, by its index.
 	dest  []driver.Value
 	row   row
 }
@@ -264,22 +301,33 @@ func (c *sqliteConn) prepare(text string) (*sqliteStmt, error) {
 	if s, ok := c.stmts[text]; ok {
 		return s, nil
 	}
-	stmt, err := c.conn.Prepare(text)
+	// SQLite takes $1 for a name, which the driver would fetch, copy and look up for each parameter of each run. So each becomes a ?, and
+	// the order of the arguments is found once. Statements have no $1 in their literals.
+	var order []int
+	unnamed := parameter.ReplaceAllStringFunc(text, func(name string) string {
+		n, _ := strconv.Atoi(name[1:]) // Digits, by the expression; a number that is too large has no argument.
+		order = append(order, n-1)
+		return "?"
+	})
+	stmt, err := c.conn.Prepare(unnamed)
 	if err != nil {
 		return nil, err
 	}
-	s := &sqliteStmt{close: stmt.Close}
+	s := &sqliteStmt{close: stmt.Close, order: order}
 	s.exec, _ = stmt.(driver.StmtExecContext)
 	s.query, _ = stmt.(driver.StmtQueryContext)
 	c.stmts[text] = s
 	return s, nil
 }
 
-// bind reuses one slice: the driver copies arguments before it returns.
-func (c *sqliteConn) bind(args []any) []driver.NamedValue {
+// bind puts arguments in the order of a statement. It reuses one slice: the driver copies arguments before it returns, and refuses a
+// statement that lacks one.
+func (c *sqliteConn) bind(s *sqliteStmt, args []any) []driver.NamedValue {
 	c.args = c.args[:0]
-	for i, a := range args {
-		c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: a})
+	for i, n := range s.order {
+		if n >= 0 && n < len(args) {
+			c.args = append(c.args, driver.NamedValue{Ordinal: i + 1, Value: args[n]})
+		}
 	}
 	return c.args
 }
@@ -290,7 +338,7 @@ func (c *sqliteConn) exec(text string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, c.failed(err)
 	}
-	res, err := s.exec.ExecContext(context.Background(), c.bind(args))
+	res, err := s.exec.ExecContext(context.Background(), c.bind(s, args))
 	if err != nil {
 		return 0, c.failed(err)
 	}
@@ -315,7 +363,7 @@ func (c *sqliteConn) query(each func(*row) error, text string, args ...any) erro
 	if err != nil {
 		return c.failed(err)
 	}
-	rows, err := s.query.QueryContext(context.Background(), c.bind(args))
+	rows, err := s.query.QueryContext(context.Background(), c.bind(s, args))
 	if err != nil {
 		return c.failed(err)
 	}

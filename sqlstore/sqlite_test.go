@@ -141,7 +141,8 @@ func TestGroupHurtsNobody(t *testing.T) {
 		}
 	}
 	st := s.Stats()
-	if st.Groups != 1 || st.Work != many+1 || st.GroupSize[64] != 1 || st.GroupSize[32] != 0 || st.Broken != 0 || st.Queue != 0 {
+	if st.Groups != 1 || st.Work != many+1 || st.GroupSize[32] != 0 || st.GroupSize[64] != 1 || st.GroupSize[groupMax] != 1 ||
+		st.Broken != 0 || st.Queue != 0 {
 		t.Errorf("got stats %+v, want one group of %d", st, many+1)
 	}
 }
@@ -395,6 +396,88 @@ func TestGoexit(t *testing.T) {
 		}
 	}
 	if err := s.InTx(t.Context(), insertKeyed("b")); !errors.Is(err, payment.ErrUnavailable) {
+		t.Errorf("got %v, want %v", err, payment.ErrUnavailable)
+	}
+}
+
+func TestReadThatEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for range readersMax + 1 {
+		err := s.Read(t.Context(), func(payment.Reader) error { runtime.Goexit(); return nil })
+		if !errors.Is(err, payment.ErrUnavailable) {
+			t.Errorf("got %v, want %v", err, payment.ErrUnavailable)
+		}
+	}
+	if stored(t, s, "a") {
+		t.Error("nothing was stored")
+	}
+}
+
+func TestReadPanics(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	for range readersMax + 1 {
+		func() {
+			defer func() {
+				if got := recover(); got != "ouch" {
+					t.Errorf("got panic %v", got)
+				}
+			}()
+			err := s.Read(t.Context(), func(payment.Reader) error { panic("ouch") })
+			t.Errorf("got %v, want a panic", err)
+		}()
+	}
+	if stored(t, s, "a") {
+		t.Error("nothing was stored")
+	}
+}
+
+// TestReadWaits keeps all readers busy: who waits may leave, and who has begun is waited for, by its caller and by Close.
+func TestReadWaits(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	release, begun, outcomes := make(chan struct{}), make(chan struct{}), make(chan error, readersMax)
+	for range readersMax {
+		go func() {
+			outcomes <- s.Read(ctx, func(payment.Reader) error {
+				begun <- struct{}{}
+				<-release
+				return nil
+			})
+		}()
+	}
+	for range readersMax {
+		<-begun
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		waiting <- s.Read(ctx, func(payment.Reader) error {
+			t.Error("ran after its caller had left")
+			return nil
+		})
+	}()
+	cancel()
+	if err := <-waiting; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	<-engineOf(s).closed
+	select {
+	case err := <-outcomes:
+		t.Errorf("a read that had begun was not waited for: %v", err)
+	case err := <-closed:
+		t.Errorf("Close did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(release)
+	for range readersMax {
+		wantNone(t, <-outcomes)
+	}
+	wantNone(t, <-closed)
+	if err := s.Read(t.Context(), func(payment.Reader) error { return nil }); !errors.Is(err, payment.ErrUnavailable) {
 		t.Errorf("got %v, want %v", err, payment.ErrUnavailable)
 	}
 }

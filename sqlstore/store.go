@@ -107,7 +107,9 @@ func (s *Store) InTx(ctx context.Context, fn func(payment.Tx) error) error {
 	return s.write(ctx, func(t *txn) error { return fn(t) })
 }
 
-// Read runs fn over one consistent state.
+// Read runs fn over one consistent state, perhaps in another goroutine than the caller's: it must end soon, and call neither
+// runtime.Goexit nor the store. A panic of fn goes on in the caller. While fn has not begun, the end of ctx takes it back; then its outcome
+// is awaited.
 func (s *Store) Read(ctx context.Context, fn func(payment.Reader) error) error {
 	return s.read(ctx, func(r *reader) error { return fn(r) })
 }
@@ -168,11 +170,13 @@ func (s *Store) Check(ctx context.Context) error {
 
 // Stats is what a store has done since it was opened, for metrics.
 type Stats struct {
-	Queue     int               // Work that waits for its turn now.
-	Groups    uint64            // Commits.
-	Work      uint64            // Pieces of work that those commits carried.
-	GroupSize map[uint64]uint64 // Commits that carried at most so many, by that number; those above the largest are in Groups only.
-	Broken    uint64            // Groups that failed and were run again one by one.
+	Queue  int    // Work that waits for its turn now.
+	Groups uint64 // Commits.
+	Work   uint64 // Pieces of work that those commits carried.
+	// GroupSize is how many commits carried at most so many, by that number. It is cumulative, as Prometheus's buckets are: a commit counts
+	// in every bound that it does not exceed, and one above the largest in Groups only.
+	GroupSize map[uint64]uint64
+	Broken    uint64 // Groups that failed and were run again one by one.
 }
 
 // Stats is what the store has done so far.

@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tillgate/tillgate/money"
 )
@@ -22,45 +23,117 @@ var errGarbled = errors.New("not one JSON object")
 
 // object is a JSON object whose names are compared exactly. Fields that we do not know are ignored; the first field that is wrong is in err.
 type object struct {
-	values map[string]json.RawMessage
+	values map[string]json.RawMessage // Parts of the text that was read, not copies.
 	err    error
 }
 
+// fieldsUsual is how many fields our answers have, at most, if the network adds none.
+const fieldsUsual = 16
+
 // decodeObject reads exactly one object. A name that stands twice is refused: it could say approved and declined at once.
+//
+// encoding/json says whether the text is JSON. To find the fields in it we then need no more than its quotes and brackets.
 func decodeObject(body []byte) (*object, error) {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+	if !json.Valid(body) {
 		return nil, errGarbled
 	}
-	f := &object{values: map[string]json.RawMessage{}}
-	for dec.More() {
-		t, err := dec.Token()
-		name, ok := t.(string)
-		if err != nil || !ok {
+	s := scan{text: body}
+	s.space()
+	if s.text[s.pos] != '{' {
+		return nil, errGarbled
+	}
+	s.mark()
+	f := &object{values: make(map[string]json.RawMessage, fieldsUsual)}
+	for s.text[s.pos] != '}' {
+		name, err := unquote(s.value())
+		if err != nil {
 			return nil, errGarbled
 		}
-		var v json.RawMessage
-		if err := dec.Decode(&v); err != nil {
-			return nil, errGarbled
-		}
+		s.mark() // The colon.
 		if _, twice := f.values[name]; twice {
 			return nil, fmt.Errorf("%s: twice", name)
 		}
-		f.values[name] = v
-	}
-	if _, err := dec.Token(); err != nil { // The closing brace.
-		return nil, errGarbled
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errGarbled
+		f.values[name] = s.value()
+		if s.text[s.pos] == ',' {
+			s.mark()
+		}
 	}
 	return f, nil
 }
 
+// scan walks through an object that is known to be JSON. It always stands before a name, value or mark: space is skipped at once.
+type scan struct {
+	text []byte
+	pos  int
+}
+
+func (s *scan) space() {
+	for isSpace(s.text[s.pos]) {
+		s.pos++
+	}
+}
+
+// mark takes a bracket, colon or comma. The object's own closing bracket is never taken, so that something always follows.
+func (s *scan) mark() byte {
+	c := s.text[s.pos]
+	s.pos++
+	s.space()
+	return c
+}
+
+// value takes a name or value, which ends where a mark or space follows that is not inside its own quotes and brackets.
+func (s *scan) value() []byte {
+	start, depth := s.pos, 0
+	for {
+		switch s.text[s.pos] {
+		case '"':
+			s.quoted()
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		s.pos++
+		if next := s.text[s.pos]; depth == 0 && (isSpace(next) || next == ',' || next == ':' || next == '}') {
+			v := s.text[start:s.pos]
+			s.space()
+			return v
+		}
+	}
+}
+
+// quoted goes to the end of a string, from its opening to its closing quote.
+func (s *scan) quoted() {
+	for s.pos++; s.text[s.pos] != '"'; s.pos++ {
+		if s.text[s.pos] == '\\' {
+			s.pos++ // What is escaped may be a quote.
+		}
+	}
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+// unquote reads a string that is known to be JSON. encoding/json is needed only where it would change something: it resolves escapes, and
+// replaces what is not UTF-8.
+func unquote(v json.RawMessage) (string, error) {
+	if inner := v[1 : len(v)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return string(inner), nil
+	}
+	var text string
+	err := json.Unmarshal(v, &text)
+	return text, err
+}
+
+// get finds a field, if it is there and nothing was wrong so far.
+func (f *object) get(name string) (json.RawMessage, bool) {
+	v, ok := f.values[name]
+	return v, ok && f.err == nil
+}
+
 // read decodes a field; one that is missing or null stays as it is.
 func (f *object) read(name string, into any) {
-	v, ok := f.values[name]
-	if !ok || f.err != nil {
+	v, ok := f.get(name)
+	if !ok {
 		return
 	}
 	if err := json.Unmarshal(v, into); err != nil {
@@ -68,12 +141,32 @@ func (f *object) read(name string, into any) {
 	}
 }
 
-func (f *object) text(name string) (s string) {
+// text reads a string. What is none is left to read, as in number: it knows null, and what to say of all else.
+func (f *object) text(name string) string {
+	v, ok := f.get(name)
+	if !ok {
+		return ""
+	}
+	if v[0] == '"' {
+		if s, err := unquote(v); err == nil {
+			return s
+		}
+	}
+	var s string
 	f.read(name, &s)
 	return s
 }
 
-func (f *object) number(name string) (n int64) {
+// number reads a whole number.
+func (f *object) number(name string) int64 {
+	v, ok := f.get(name)
+	if !ok {
+		return 0
+	}
+	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil {
+		return n
+	}
+	var n int64
 	f.read(name, &n)
 	return n
 }
@@ -118,9 +211,8 @@ func (f *object) amount(want money.Amount) money.Amount {
 }
 
 func (f *object) exchange() *Exchange {
-	var raw json.RawMessage
-	f.read("exchange", &raw)
-	if len(raw) == 0 || string(raw) == "null" || f.err != nil {
+	raw, ok := f.get("exchange")
+	if !ok || string(raw) == "null" {
 		return nil
 	}
 	in, err := decodeObject(raw)

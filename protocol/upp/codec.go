@@ -354,11 +354,11 @@ func (t *Transaction) Encode() ([]byte, error) {
 	if t.TransactionType == TypeRefund {
 		table = refundTable
 	}
-	text, err := encodeMembers(t, table)
+	b, err := appendMembers(make([]byte, 0, textUsual), t, table)
 	if err != nil {
 		return nil, fmt.Errorf("upp: transaction %q: %w", t.TransactionReference, err)
 	}
-	return []byte(text), nil
+	return b, nil
 }
 
 // MarshalJSON is Encode; on the value, so that json.Marshal finds it for values and pointers alike.
@@ -375,11 +375,11 @@ func (t *Transaction) UnmarshalJSON(body []byte) error {
 
 // Encode writes the request's body. It fails on a Number or a WebWidget that is not JSON, and checks nothing else.
 func (r *CreateRequest) Encode() ([]byte, error) {
-	text, err := encodeMembers(r, requestTable)
+	b, err := appendMembers(make([]byte, 0, textUsual), r, requestTable)
 	if err != nil {
 		return nil, fmt.Errorf("upp: request %q: %w", r.TransactionReference, err)
 	}
-	return []byte(text), nil
+	return b, nil
 }
 
 // Echo is what must be repeated in every later answer about a transaction (§3.1): the request's known fields as they were sent,
@@ -441,9 +441,9 @@ func (e Echo) Transaction() Transaction {
 // member is one member of a JSON object: how it is read into a T and written from one.
 type member[T any] struct {
 	name  string
-	vital bool                     // money hangs on it: another type fails the decoding instead of being carried through
-	read  func(*T, value) bool     // false: not of the member's type
-	write func(*T) (string, error) // "" leaves the member out
+	vital bool                             // money hangs on it: another type fails the decoding instead of being carried through
+	read  func(*T, value) bool             // false: not of the member's type
+	write func([]byte, *T) ([]byte, error) // appends the value; nothing leaves the member out
 }
 
 // table is an object's members in the order in which they are written.
@@ -484,33 +484,45 @@ func decodeMembers[T any](t *T, v value, tab table[T]) error {
 	return nil
 }
 
-func encodeMembers[T any](t *T, tab table[T]) (string, error) {
+// textUsual is room for an answer about a few items, so that its text need not be moved while it grows.
+const textUsual = 1 << 10
+
+// appendMembers writes an object at the end of b.
+func appendMembers[T any](b []byte, t *T, tab table[T]) ([]byte, error) {
 	var extra map[string]json.RawMessage
 	if tab.extra != nil {
 		extra = *tab.extra(t)
 	}
-	var parts []string
-	add := func(name, text string) { parts = append(parts, quote(name)+":"+text) }
+	b = append(b, '{')
+	first := len(b)
+	name := func(b []byte, name string) []byte {
+		if len(b) > first {
+			b = append(b, ',')
+		}
+		return append(appendQuoted(b, name), ':')
+	}
 	for _, m := range tab.members {
 		if _, carried := extra[m.name]; carried {
 			continue // came with another type and goes as it came
 		}
-		text, err := m.write(t)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", m.name, err)
+		before := len(b)
+		b = name(b, m.name)
+		named := len(b)
+		var err error
+		if b, err = m.write(b, t); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
-		if text != "" {
-			add(m.name, text)
+		if len(b) == named {
+			b = b[:before] // left out
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(extra)) {
-		text, err := rawText(extra[name])
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", name, err)
+	for _, key := range slices.Sorted(maps.Keys(extra)) {
+		var err error
+		if b, err = appendRaw(name(b, key), extra[key]); err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		add(name, text)
 	}
-	return "{" + strings.Join(parts, ",") + "}", nil
+	return append(b, '}'), nil
 }
 
 var (
@@ -518,18 +530,18 @@ var (
 	errNotJSON   = errors.New("not JSON")
 )
 
-func rawText(raw json.RawMessage) (string, error) {
+func appendRaw(b []byte, raw json.RawMessage) ([]byte, error) {
 	if !json.Valid(raw) {
-		return "", errNotJSON
+		return nil, errNotJSON
 	}
-	return string(raw), nil
+	return append(b, raw...), nil
 }
 
-func numberText(n Number) (string, error) {
+func appendNumber(b []byte, n Number) ([]byte, error) {
 	if !isNumber(string(n)) {
-		return "", errNotNumber
+		return nil, errNotNumber
 	}
-	return string(n), nil
+	return append(b, n...), nil
 }
 
 // vital marks a member on which money hangs.
@@ -542,11 +554,11 @@ func stringMember[T any, S ~string](name string, when presence, at func(*T) *S) 
 	return member[T]{
 		name: name,
 		read: func(t *T, v value) bool { *at(t) = S(v.text); return v.kind == stringKind },
-		write: func(t *T) (string, error) {
+		write: func(b []byte, t *T) ([]byte, error) {
 			if *at(t) == "" && when == ifPresent {
-				return "", nil
+				return b, nil
 			}
-			return quote(string(*at(t))), nil
+			return appendQuoted(b, string(*at(t))), nil
 		},
 	}
 }
@@ -562,14 +574,14 @@ func numberMember[T any](name string, when presence, at func(*T) *Number) member
 			*at(t) = Number(v.raw)
 			return true
 		},
-		write: func(t *T) (string, error) {
+		write: func(b []byte, t *T) ([]byte, error) {
 			switch n := *at(t); {
 			case n != "":
-				return numberText(n)
+				return appendNumber(b, n)
 			case when == always:
-				return "0", nil
+				return append(b, '0'), nil
 			}
-			return "", nil
+			return b, nil
 		},
 	}
 }
@@ -586,11 +598,11 @@ func millisMember[T any](name string, when presence, at func(*T) *int64) member[
 			*at(t) = n
 			return true
 		},
-		write: func(t *T) (string, error) {
+		write: func(b []byte, t *T) ([]byte, error) {
 			if *at(t) == 0 && when == ifPresent {
-				return "", nil
+				return b, nil
 			}
-			return strconv.FormatInt(*at(t), 10), nil
+			return strconv.AppendInt(b, *at(t), 10), nil
 		},
 	}
 }
@@ -599,7 +611,7 @@ func boolMember[T any](name string, at func(*T) *bool) member[T] {
 	return member[T]{
 		name:  name,
 		read:  func(t *T, v value) bool { *at(t) = v.raw == "true"; return v.kind == boolKind },
-		write: func(t *T) (string, error) { return strconv.FormatBool(*at(t)), nil },
+		write: func(b []byte, t *T) ([]byte, error) { return strconv.AppendBool(b, *at(t)), nil },
 	}
 }
 
@@ -617,11 +629,11 @@ func pointerMember[T, V any](name string, at func(*T) **V, inner func(name strin
 			}
 			return true
 		},
-		write: func(t *T) (string, error) {
+		write: func(b []byte, t *T) ([]byte, error) {
 			if *at(t) == nil {
-				return "", nil
+				return b, nil
 			}
-			return m.write(t)
+			return m.write(b, t)
 		},
 	}
 }
@@ -631,7 +643,7 @@ func objectMember[T, V any](name string, at func(*T) **V, tab table[V]) member[T
 		return member[T]{
 			name:  name,
 			read:  func(t *T, v value) bool { return v.kind == objectKind && decodeMembers(at(t), v, tab) == nil },
-			write: func(t *T) (string, error) { return encodeMembers(at(t), tab) },
+			write: func(b []byte, t *T) ([]byte, error) { return appendMembers(b, at(t), tab) },
 		}
 	})
 }
@@ -652,11 +664,11 @@ func itemsMember[T any](at func(*T) *[]Item) member[T] {
 			*at(t) = items
 			return true
 		},
-		write: func(t *T) (string, error) {
+		write: func(b []byte, t *T) ([]byte, error) {
 			if *at(t) == nil {
-				return "", nil
+				return b, nil
 			}
-			return listText(*at(t), func(i Item) (string, error) { return encodeMembers(&i, itemTable) })
+			return appendList(b, *at(t), func(b []byte, i *Item) ([]byte, error) { return appendMembers(b, i, itemTable) })
 		},
 	}
 }
@@ -674,20 +686,24 @@ func rawListMember[T any](name string, at func(*T) *[]json.RawMessage) member[T]
 			}
 			return true
 		},
-		write: func(t *T) (string, error) { return listText(*at(t), rawText) },
+		write: func(b []byte, t *T) ([]byte, error) {
+			return appendList(b, *at(t), func(b []byte, raw *json.RawMessage) ([]byte, error) { return appendRaw(b, *raw) })
+		},
 	}
 }
 
-func listText[E any](list []E, text func(E) (string, error)) (string, error) {
-	texts := make([]string, len(list))
-	for i, e := range list {
-		s, err := text(e)
-		if err != nil {
-			return "", fmt.Errorf("[%d]: %w", i, err)
+func appendList[E any](b []byte, list []E, element func([]byte, *E) ([]byte, error)) ([]byte, error) {
+	b = append(b, '[')
+	for i := range list {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		texts[i] = s
+		var err error
+		if b, err = element(b, &list[i]); err != nil {
+			return nil, fmt.Errorf("[%d]: %w", i, err)
+		}
 	}
-	return "[" + strings.Join(texts, ",") + "]", nil
+	return append(b, ']'), nil
 }
 
 // rawObjectMember is an object that is passed on untouched.
@@ -695,11 +711,11 @@ func rawObjectMember[T any](name string, at func(*T) *json.RawMessage) member[T]
 	return member[T]{
 		name: name,
 		read: func(t *T, v value) bool { *at(t) = json.RawMessage(v.raw); return v.kind == objectKind },
-		write: func(t *T) (string, error) {
+		write: func(b []byte, t *T) ([]byte, error) {
 			if len(*at(t)) == 0 {
-				return "", nil
+				return b, nil
 			}
-			return rawText(*at(t))
+			return appendRaw(b, *at(t))
 		},
 	}
 }
@@ -719,14 +735,14 @@ func billingAmountMember() member[ExchangeDetails] {
 			}
 			return true
 		},
-		write: func(t *ExchangeDetails) (string, error) {
-			switch b := t.PurchaserBillingAmount; {
-			case b.Quoted:
-				return quote(b.Text), nil
-			case b.Text == "":
-				return "", nil
+		write: func(b []byte, t *ExchangeDetails) ([]byte, error) {
+			switch a := t.PurchaserBillingAmount; {
+			case a.Quoted:
+				return appendQuoted(b, a.Text), nil
+			case a.Text == "":
+				return b, nil
 			default:
-				return numberText(Number(b.Text))
+				return appendNumber(b, Number(a.Text))
 			}
 		},
 	}

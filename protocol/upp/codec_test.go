@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tillgate/tillgate/money"
+	"github.com/tillgate/tillgate/payment"
 )
 
 // vector is one file of testdata: header lines, an empty line, the bytes of the wire.
@@ -560,4 +561,42 @@ func FuzzDecodeTransaction(f *testing.F) {
 			t.Fatalf("state changed: %s", once)
 		}
 	})
+}
+
+func BenchmarkDecodeRequest(b *testing.B) {
+	body := vectorBody(b, "seed-customer-presented-request")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := DecodeRequest(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodeTransaction(b *testing.B) {
+	tx, err := DecodeTransaction(vectorBody(b, "seed-customer-presented-answer"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := tx.Encode(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkMemo is what a create does for the echo: it is made, kept, and read again for the answer.
+func BenchmarkMemo(b *testing.B) {
+	r := mustDecode(b, vectorBody(b, "seed-customer-presented-request"))
+	b.ReportAllocs()
+	for b.Loop() {
+		stored, err := memoOf(r, payment.Caller{}, "203.0.113.20")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := readMemo(stored); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -52,11 +52,11 @@ var _ Core = (*payment.Engine)(nil)
 
 func keyOf(reference string) payment.Key { return payment.Key{Scope: scope, Key: reference} }
 
-// memo is what the core keeps for us with a payment or refund: the echo, and the terminal whose token asked.
-type memo struct {
-	Terminal string          `json:"terminal"`
-	Request  json.RawMessage `json:"request"`
-}
+// Members of a memo, which is what the core keeps for us with a payment or refund: the echo, and the terminal whose token asked.
+const (
+	memoTerminal = "terminal"
+	memoRequest  = "request"
+)
 
 func memoOf(r *CreateRequest, c payment.Caller, clientIP string) (json.RawMessage, error) {
 	e := r.Echo()
@@ -67,16 +67,25 @@ func memoOf(r *CreateRequest, c payment.Caller, clientIP string) (json.RawMessag
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(memo{Terminal: c.Terminal.PublicID, Request: echo})
+	return fmt.Appendf(nil, `{"%s":%s,"%s":%s}`, memoTerminal, quote(c.Terminal.PublicID), memoRequest, echo), nil
 }
 
+// readMemo reads the memo and the echo in it at once: every answer begins with them.
 func readMemo(stored json.RawMessage) (string, Echo, error) {
-	var m memo
-	if err := json.Unmarshal(stored, &m); err != nil {
+	v, err := parse(stored)
+	if err != nil {
 		return "", Echo{}, fmt.Errorf("upp: stored memo: %w", err)
 	}
-	e, err := DecodeEcho(m.Request)
-	return m.Terminal, e, err
+	terminal, ok := v.get(memoTerminal)
+	if ok && terminal.kind != stringKind {
+		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoTerminal, terminal.kind)
+	}
+	request, _ := v.get(memoRequest)
+	if request.kind != objectKind {
+		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoRequest, request.kind)
+	}
+	e, err := echoOf(request)
+	return terminal.text, e, err
 }
 
 // saleCommand is a purchase in the core's words.
@@ -206,7 +215,11 @@ func refusal(err error, refund bool) *Error {
 	}
 	var field *payment.FieldError
 	if errors.As(err, &field) {
-		return refuse(FailInvalidRequest, field.Field, "%s.", field.Problem)
+		f := FailInvalidRequest
+		if field.Field == "amount" {
+			f = FailInvalidAmount // §5
+		}
+		return refuse(f, field.Field, "%s.", field.Problem)
 	}
 	if refund {
 		for _, r := range refundRefusals {

@@ -2,6 +2,7 @@ package upp
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -24,6 +25,13 @@ const (
 	// exponentMax bounds a number's exponent: no double goes beyond 1e308. Sums are bounded more tightly by package money.
 	exponentMax = 400
 )
+
+// fewMembers is up to how many names of an object are compared one by one, which costs less than a map. A map keeps the cost of a hostile
+// object proportional to its length.
+const fewMembers = 32
+
+// itemMembers is the room that an object's members begin with: most objects are items, and other objects have more.
+const itemMembers = 5
 
 // kind is a JSON type.
 type kind uint8
@@ -161,7 +169,7 @@ func (p *parser) word(w string) bool {
 
 func (p *parser) object(depth int) ([]namedValue, error) {
 	var members []namedValue
-	seen := map[string]bool{}
+	var seen map[string]bool // the names, once they are too many to be compared one by one
 	err := p.sequence('}', func() error {
 		if p.peek() != '"' {
 			return p.fail("no member name")
@@ -171,10 +179,18 @@ func (p *parser) object(depth int) ([]namedValue, error) {
 		if err != nil {
 			return err
 		}
-		if seen[name] {
+		if len(members) == fewMembers {
+			seen = make(map[string]bool, 2*fewMembers)
+			for _, m := range members {
+				seen[m.name] = true
+			}
+		}
+		if seen[name] || seen == nil && slices.ContainsFunc(members, func(m namedValue) bool { return m.name == name }) {
 			return &syntaxError{at, fmt.Sprintf("repeated member %.64q", name)}
 		}
-		seen[name] = true
+		if seen != nil {
+			seen[name] = true
+		}
 		p.space()
 		if p.peek() != ':' {
 			return p.fail("no colon after a member name")
@@ -182,6 +198,9 @@ func (p *parser) object(depth int) ([]namedValue, error) {
 		p.pos++
 		p.space()
 		v, err := p.value(depth + 1)
+		if members == nil {
+			members = make([]namedValue, 0, itemMembers)
+		}
 		members = append(members, namedValue{name, v})
 		return err
 	})
@@ -227,15 +246,19 @@ func (p *parser) sequence(end byte, element func() error) error {
 func (p *parser) string() (string, error) {
 	p.pos++ // the opening quote
 	start := p.pos
-	var b strings.Builder
+	var b strings.Builder // empty until an escape is met
 	for {
 		if p.pos >= len(p.src) {
 			return "", p.fail("unfinished string")
 		}
 		switch c := p.src[p.pos]; {
 		case c == '"':
-			b.WriteString(p.src[start:p.pos])
+			rest := p.src[start:p.pos]
 			p.pos++
+			if b.Len() == 0 {
+				return rest, nil // the source itself, as nearly always
+			}
+			b.WriteString(rest)
 			return b.String(), nil
 		case c < 0x20:
 			return "", p.fail("control character in a string")
@@ -375,19 +398,29 @@ func canonicalNumber(text string) string {
 
 // quote writes a JSON string. Only what must be escaped is; what is not UTF-8 is replaced, so that an answer is always JSON.
 func quote(s string) string {
+	return string(appendQuoted(make([]byte, 0, len(s)+len(`""`)), s))
+}
+
+// appendQuoted is quote at the end of b.
+func appendQuoted(b []byte, s string) []byte {
 	s = strings.ToValidUTF8(s, "\ufffd")
-	b := append(make([]byte, 0, len(s)+2), '"')
+	b = append(b, '"')
+	start := 0 // of what needs no escape and is not yet copied
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < 0x20:
+		c := s[i]
+		if c >= 0x20 && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[start:i]...)
+		start = i + 1
+		if c < 0x20 {
 			b = fmt.Appendf(b, `\u%04x`, c)
-		default:
-			b = append(b, c)
+		} else {
+			b = append(b, '\\', c)
 		}
 	}
-	return string(append(b, '"'))
+	b = append(b, s[start:]...)
+	return append(b, '"')
 }
 
 // lower turns the letters A to Z small and leaves all others, so that no foreign letter passes for a Latin one.

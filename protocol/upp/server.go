@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tillgate/tillgate/internal/access"
@@ -33,6 +34,9 @@ type Server struct {
 	CardTokens string
 	Now        func() time.Time // For what a widget's start tells of its end; nil is time.Now.
 	Rand       io.Reader        // For a widget's start; nil is that of crypto/rand.
+
+	once  sync.Once
+	until context.Context // See untilStopping.
 }
 
 // call is a request that has been routed and whose caller is known.
@@ -316,15 +320,24 @@ func (s *Server) polling(ctx context.Context) (context.Context, context.CancelFu
 		return ctx, cancel
 	default:
 	}
-	done := ctx.Done()
-	go func() {
-		select {
-		case <-s.Stopping:
+	release := context.AfterFunc(s.untilStopping(), cancel)
+	return ctx, func() {
+		release()
+		cancel()
+	}
+}
+
+// untilStopping is the context that ends when Stopping is closed. There is one for all who poll, so that none needs a goroutine of its own.
+func (s *Server) untilStopping() context.Context {
+	s.once.Do(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		s.until = ctx
+		go func() {
+			<-s.Stopping
 			cancel()
-		case <-done:
-		}
-	}()
-	return ctx, cancel
+		}()
+	})
+	return s.until
 }
 
 // cancel is E5. An unknown reference is refused, and remembered: a purchase that comes later with it is never charged (§3.7).
