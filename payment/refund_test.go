@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tillgate/tillgate/money"
@@ -191,6 +192,7 @@ func TestAnOldAnswerThatARefundWaitsIsForgotten(t *testing.T) {
 		cmd.Wait = 0
 		v, err := e.engine.Refund(e.ctx(), cmd)
 		is(t, "error", err, nil)
+		synctest.Wait() // The bank has it, before the other process asks.
 		e.takeOver(stalled)
 		time.Sleep(time.Second)
 		is(t, "refund", e.operation(v.Payment, payment.Refund).State, payment.Waiting)
