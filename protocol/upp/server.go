@@ -389,14 +389,20 @@ func send(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // A caller that has left asks again.
 }
 
+// statusLeft is what is counted for a caller that hung up before there was an answer: it is nobody's error, and nobody hears it.
+const statusLeft = 499
+
 // fail answers with an error in the protocol's form. What the caller cannot know goes to the log only.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := refusal(err, false)
+	if e == nil && r.Context().Err() != nil {
+		access.Note(r.Context(), slog.Bool("left", true))
+		w.WriteHeader(statusLeft)
+		return
+	}
 	if e == nil {
 		e = Refuse(FailInternalError, "The outcome is not known here; send the same request again.")
-		if r.Context().Err() == nil {
-			s.Log.Error("upp: request failed", "path", r.URL.Path, "error", err)
-		}
+		s.Log.Error("upp: request failed", "path", r.URL.Path, "error", err)
 	}
 	access.Note(r.Context(), slog.String("failure", string(e.Failure)))
 	if e.Status == http.StatusUnauthorized {
