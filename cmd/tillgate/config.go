@@ -142,10 +142,18 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// store is where the rows are.
+func (c *Config) store(tool bool) sqlstore.Config {
+	if c.Database != "" {
+		return sqlstore.Config{URL: c.Database, Tool: tool, Now: time.Now}
+	}
+	return sqlstore.Config{Dir: c.Data, Tool: tool, Now: time.Now}
+}
+
 // dump is the effective configuration for the log, without secrets.
 func (c *Config) dump() map[string]any {
 	return map[string]any{
-		"listen": c.Listen, "metrics": c.Metrics, "data": c.Data, "database": (sqlstore.Config{Dir: c.Data, URL: c.Database}).Place(),
+		"listen": c.Listen, "metrics": c.Metrics, "data": c.Data, "database": c.store(false).Place(),
 		"signals": c.Signals, "signals_listen": c.SignalsListen, "secret": c.Secret, "tls": c.TLSCert != "", "log": c.Log,
 		"wallet_url": c.Wallet.URL, "wallet_timeout": c.Wallet.timeout.String(), "wallet_key": "***", "upp_listen": c.UPP.Listen, "upp_card_tokens": c.UPP.CardTokens,
 	}

@@ -125,14 +125,6 @@ func (s *server) signals() (waitingSignal, error) {
 	return n, nil
 }
 
-// store is where the rows are.
-func (c *Config) store(tool bool) sqlstore.Config {
-	if c.Database != "" {
-		return sqlstore.Config{URL: c.Database, Tool: tool, Now: time.Now}
-	}
-	return sqlstore.Config{Dir: c.Data, Tool: tool, Now: time.Now}
-}
-
 // close releases what newServer took. Call it after run.
 func (s *server) close() error {
 	for _, release := range slices.Backward(s.release) {

@@ -234,12 +234,8 @@ func (s *Server) create(c *call) error {
 		return err
 	}
 	v, err := s.Core.Sell(c.r.Context(), cmd)
-	var reused *payment.KeyReusedError
-	if errors.As(err, &reused) {
-		return conflict(reused, r)
-	}
 	if err != nil {
-		return err
+		return createRefusal(err, r)
 	}
 	return s.answerPurchase(c, v, http.StatusOK)
 }
@@ -250,17 +246,23 @@ func (s *Server) refund(c *call, r *CreateRequest) error {
 		return err
 	}
 	v, err := s.Core.Refund(c.r.Context(), cmd)
+	if err != nil {
+		return createRefusal(err, r)
+	}
+	return s.answerRefund(c, v, http.StatusOK)
+}
+
+// createRefusal is the wire's word for a create that failed: only the request says what differs from a reference's first use, and that an
+// original, not the transaction itself, is missing. What is no refusal stays as it is.
+func createRefusal(err error, r *CreateRequest) error {
 	var reused *payment.KeyReusedError
 	if errors.As(err, &reused) {
 		return conflict(reused, r)
 	}
-	if err != nil {
-		if e := refusal(err, true); e != nil {
-			return e
-		}
-		return err
+	if e := refusal(err, r.IsRefund()); e != nil {
+		return e
 	}
-	return s.answerRefund(c, v, http.StatusOK)
+	return err
 }
 
 // fetch is E3, and with waitForCompletion=true E4: the long poll.
