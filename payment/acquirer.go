@@ -30,6 +30,8 @@ const (
 type Traits struct {
 	Class   Class
 	Timeout time.Duration // How long one exchange may take.
+	// Number is how the link numbers what it sends, made of a fresh ID and the present time; nil for the payment's own numbering.
+	Number func(ID, time.Time) string
 }
 
 // Message is an operation on its way to its acquirer.
@@ -42,6 +44,9 @@ type Message struct {
 	Caller    Caller     // Who asked; zero when the engine acts by itself.
 	Secret    Instrument // What the customer pays with, for the first send of an attempt only.
 }
+
+// Repeat reports whether the same message may have left before, under the same number.
+func (m Message) Repeat() bool { return m.Operation.State == Unknown || m.Operation.Tries > 1 }
 
 // Instrument is what a customer pays with. It lives in memory until the answer and is never stored; how it prints is its own duty.
 type Instrument interface{ slog.LogValuer }
@@ -78,14 +83,16 @@ const (
 	OutcomeUnknown  Outcome = "unknown" // No answer, or none that is understood: the money may have moved.
 	OutcomeUnsent   Outcome = "unsent"  // Certainly nothing left us.
 	OutcomeUnseen   Outcome = "unseen"  // Of a query: the acquirer does not know the number. It may still arrive.
+	OutcomeUnfit    Outcome = "unfit"   // Approved, but not what was asked for: it is undone, and counts as declined.
 )
 
 // Answer is an acquirer's answer in neutral words.
 type Answer struct {
 	Outcome Outcome
-	Reason  Reason // For declined.
+	Reason  Reason // For declined and unfit.
 	Text    string // The same for people; never card data.
 	Result  Result
+	Chip    []byte // The issuer's answer to the card's chip, for the caller who waits; never stored.
 	// Attempt is, in the answer to a close or cancel, what the acquirer said of the attempt itself: it was paid after all, or declined.
 	Attempt *Answer
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,11 @@ type Config struct {
 	Signal    Signal
 	Now       func() time.Time
 	Log       *slog.Logger
+	// Notices, when set, says what callers are owed to be told of a change. It runs inside the transaction that makes the change, perhaps more
+	// than once, and so only reads. What it returns needs no ID.
+	Notices func(Reader, Change) ([]Notice, error)
+	// Noticed, when set, is told that notices are stored, after the commit.
+	Noticed func()
 	// Observe, when set, is told of every operation whose outcome has become final, after the commit. It must not block.
 	Observe func(op *Operation, protocol string)
 }
@@ -74,6 +80,8 @@ const (
 	rereadEvery = 10 * time.Second
 	// amountMax is the largest amount of one payment in minor units: what DE 4 of ISO 8583 holds, and few enough that no ledger's sum overflows.
 	amountMax = 999_999_999_999
+	// onceLife is how long a key that is used once is remembered: longer than the day that such a key usually has in its scope.
+	onceLife = 48 * time.Hour
 	// conflictTries bounds how often a command is run again because rows changed under it.
 	conflictTries = 20
 )
@@ -105,7 +113,7 @@ func (e *Engine) sell(ctx context.Context, cmd SaleCommand, attempt bool) (View,
 	if err := checkSale(cmd); err != nil {
 		return View{}, err
 	}
-	mac := e.requestMAC("sale", cmd.Caller.Merchant.ID, cmd.Key, cmd.Request)
+	mac := e.requestMAC(cmd.Caller.Merchant.ID, cmd.Key, cmd.Request)
 	var v View
 	var known bool
 	t, err := e.command(ctx, cmd.Caller.Merchant.ID, func(t *turn) error {
@@ -114,7 +122,7 @@ func (e *Engine) sell(ctx context.Context, cmd SaleCommand, attempt bool) (View,
 		if err != nil {
 			return err
 		}
-		row := KeyRow{Merchant: cmd.Caller.Merchant.ID, Key: cmd.Key, MAC: mac, Payment: id}
+		row := KeyRow{Merchant: cmd.Caller.Merchant.ID, Key: cmd.Key, MAC: mac, Payment: id, FreeAt: freeAt(t.now, cmd.KeyLife)}
 		state, stored, err := t.takeKey(row, cmd.ReusableKey)
 		if err != nil || stored != nil {
 			if stored != nil {
@@ -126,12 +134,22 @@ func (e *Engine) sell(ctx context.Context, cmd SaleCommand, attempt bool) (View,
 		if err != nil {
 			return err
 		}
+		if err := t.takeOnce(cmd.Caller.Merchant.ID, cmd.Once, mac, id); err != nil {
+			return err
+		}
 		t.p = newPayment(cmd, method, id, state, t.now)
 		t.fresh = true
-		if state == Open && attempt {
-			if err := t.attempt(method.Acquirer, acq, Message{Caller: cmd.Caller, Merchant: cmd.Caller.Merchant, Secret: cmd.Instrument}, id); err != nil {
-				return err
+		if state != Open || !attempt {
+			if cmd.Answer == nil {
+				return nil
 			}
+			return t.tx.KeepAnswer(t.m, cmd.Key, id, 0, cmd.Answer(t.view()))
+		}
+		if err := t.attempt(method.Acquirer, acq, Message{Caller: cmd.Caller, Merchant: cmd.Caller.Merchant, Secret: cmd.Instrument}, id); err != nil {
+			return err
+		}
+		if cmd.Answer != nil {
+			t.flights[0].keep = t.e.keepDecided(cmd)
 		}
 		return nil
 	})
@@ -141,7 +159,7 @@ func (e *Engine) sell(ctx context.Context, cmd SaleCommand, attempt bool) (View,
 	if !known {
 		v = t.view()
 	}
-	if known && decided(v) || !known && len(t.flights) == 0 {
+	if known && (v.Answer != nil || decided(v)) || !known && len(t.flights) == 0 {
 		return v, nil
 	}
 	return e.awaitPayment(ctx, v, t, cmd.Wait)
@@ -151,7 +169,7 @@ func (e *Engine) sell(ctx context.Context, cmd SaleCommand, attempt bool) (View,
 func (e *Engine) awaitPayment(ctx context.Context, v View, t *turn, wait time.Duration) (View, error) {
 	start := time.Now()
 	if op, p, ok := first(ctx, t, wait); ok {
-		if v := (View{Payment: p, Attempt: op}); decided(v) {
+		if v := (View{Payment: p, Attempt: op, Chip: t.flights[0].chip}); decided(v) {
 			return v, nil
 		}
 	}
@@ -231,7 +249,7 @@ func takes(m Merchant, cur money.Currency) error {
 func newPayment(cmd SaleCommand, method Method, id ID, state State, now time.Time) Payment {
 	p := Payment{
 		Merchant: cmd.Caller.Merchant.ID, ID: id, State: state, Protocol: cmd.Caller.Credential.Protocol, Key: cmd.Key,
-		Credential: cmd.Caller.Credential.ID, Store: cmd.Caller.Store.ID, Terminal: cmd.Caller.Terminal.ID, Numbering: cmd.Numbering,
+		Reference: cmd.Reference, Credential: cmd.Caller.Credential.ID, Store: cmd.Caller.Store.ID, Terminal: cmd.Caller.Terminal.ID, Numbering: cmd.Numbering,
 		Amount: cmd.Amount, Tip: cmd.Tip, Method: cmd.Method, Flow: cmd.Flow, AuthorizeOnly: cmd.AuthorizeOnly, Retryable: cmd.Retryable,
 		Rate: method.Rate, Calendar: cmd.Caller.Store.Calendar, CreatedAt: now, ModifiedAt: now, ExpiresAt: now.Add(cmd.Lifetime), Echo: cmd.Echo,
 	}
@@ -262,6 +280,18 @@ func (t *turn) takeKey(row KeyRow, reusable bool) (State, *View, error) {
 	if err != nil || fresh {
 		return Open, nil, err
 	}
+	if !old.FreeAt.IsZero() && !t.now.Before(old.FreeAt) {
+		return Open, nil, t.tx.UpdateKey(old, row)
+	}
+	if old.Payment == 0 && !old.Closed() { // It stands for an answer: a refusal, or a request of another kind.
+		if !hmac.Equal(old.MAC, row.MAC) {
+			return "", nil, &KeyReusedError{}
+		}
+		if old.Answer == nil {
+			return "", nil, ErrKeyBusy
+		}
+		return "", &View{Answer: old.Answer}, nil
+	}
 	if old.Payment == 0 { // Closed before its payment existed.
 		state := Open
 		if t.now.Before(old.ClosedTo) {
@@ -286,7 +316,86 @@ func (t *turn) takeKey(row KeyRow, reusable bool) (State, *View, error) {
 	if !hmac.Equal(old.MAC, row.MAC) {
 		return "", nil, &KeyReusedError{Payment: stored.Payment}
 	}
+	stored.Answer = old.Answer
 	return "", &stored, nil
+}
+
+// freeAt is when a key that lives for a time is free again; zero for never.
+func freeAt(now time.Time, life time.Duration) time.Time {
+	if life == 0 {
+		return time.Time{}
+	}
+	return now.Add(life)
+}
+
+// takeOnce takes keys that no other payment may have had.
+func (t *turn) takeOnce(m MerchantID, once []Key, mac []byte, id ID) error {
+	for _, key := range once {
+		_, fresh, err := t.tx.InsertKey(KeyRow{Merchant: m, Key: key, MAC: mac, Payment: id, FreeAt: t.now.Add(onceLife)})
+		if err != nil {
+			return err
+		}
+		if !fresh {
+			return &OnceError{Key: key}
+		}
+	}
+	return nil
+}
+
+// keepDecided keeps the answer of a sale once it is decided.
+func (e *Engine) keepDecided(cmd SaleCommand) func(*turn) error {
+	return func(t *turn) error {
+		v := t.view()
+		if !decided(v) {
+			return nil
+		}
+		return t.tx.KeepAnswer(t.m, cmd.Key, t.p.ID, 0, cmd.Answer(v))
+	}
+}
+
+// Kept is what a key stands for.
+type Kept struct {
+	Payment   ID     // 0 for a request that made no payment.
+	Operation ID     // The refund; 0 for none.
+	Answer    []byte // The answer that was kept; nil when there is none, or none yet.
+}
+
+// Recall finds what a key stands for, if the request is the one that took it. Errors: ErrNotFound for a free key, *KeyReusedError for
+// another request.
+func (e *Engine) Recall(ctx context.Context, m MerchantID, key Key, request []byte) (Kept, error) {
+	var row KeyRow
+	if err := e.cfg.Store.Read(ctx, func(r Reader) (err error) { row, err = r.Key(m, key); return err }); err != nil {
+		return Kept{}, err
+	}
+	switch {
+	case row.Closed(), !row.FreeAt.IsZero() && !e.cfg.Now().Before(row.FreeAt):
+		return Kept{}, ErrNotFound
+	case !hmac.Equal(row.MAC, e.requestMAC(m, key, request)):
+		return Kept{}, &KeyReusedError{}
+	}
+	return Kept{row.Payment, row.Operation, row.Answer}, nil
+}
+
+// Keep lets a key stand for a request, and keeps its answer. Without an answer it only takes the key. An answer that is kept already stays.
+// Errors: *KeyReusedError when the key stands for another request.
+func (e *Engine) Keep(ctx context.Context, m MerchantID, key Key, request, answer []byte, life time.Duration) error {
+	mac := e.requestMAC(m, key, request)
+	return e.cfg.Store.InTx(ctx, func(tx Tx) error {
+		now := e.cfg.Now().UTC().Truncate(time.Millisecond)
+		row := KeyRow{Merchant: m, Key: key, MAC: mac, FreeAt: freeAt(now, life), Answer: answer}
+		old, fresh, err := tx.InsertKey(row)
+		switch {
+		case err != nil || fresh:
+			return err
+		case old.Closed(), !old.FreeAt.IsZero() && !now.Before(old.FreeAt):
+			return tx.UpdateKey(old, row)
+		case !hmac.Equal(old.MAC, mac):
+			return &KeyReusedError{}
+		case old.Answer != nil || answer == nil:
+			return nil
+		}
+		return tx.KeepAnswer(m, key, old.Payment, old.Operation, answer)
+	})
 }
 
 // failed reports whether a payment has ended without money, and nothing about it is unknown any more.
@@ -329,12 +438,57 @@ func (e *Engine) Attempt(ctx context.Context, cmd AttemptCommand) (View, error) 
 		if err != nil {
 			return err
 		}
+		if err := t.takeOnce(m.ID, cmd.Once, e.requestMAC(m.ID, Key{}, nil), id); err != nil {
+			return err
+		}
+		t.p.AuthorizeOnly = cmd.AuthorizeOnly
 		return t.attempt(method.Acquirer, acq, Message{Caller: cmd.Caller, Merchant: m, Secret: cmd.Instrument}, id)
 	})
 	if err != nil {
 		return View{}, err
 	}
 	return e.awaitPayment(ctx, t.view(), t, cmd.Wait)
+}
+
+// Amend changes what an open payment asks for. Errors: ErrNotFound, ErrConflict when it is not open or an attempt is under way, ErrCurrency,
+// *FieldError.
+func (e *Engine) Amend(ctx context.Context, cmd AmendCommand) (View, error) {
+	m := cmd.Caller.Merchant
+	if err := checkSale(SaleCommand{Amount: cmd.Amount}); err != nil {
+		return View{}, err
+	}
+	if err := takes(m, cmd.Amount.Currency()); err != nil {
+		return View{}, err
+	}
+	t, err := e.command(ctx, m.ID, func(t *turn) error {
+		if err := t.load(cmd.Payment); err != nil {
+			return err
+		}
+		if t.p.State != Open || !t.now.Before(t.p.ExpiresAt) {
+			return fmt.Errorf("change of a payment that is %s: %w", t.p.State, ErrConflict)
+		}
+		if t.p.Attempt != 0 {
+			last, err := t.op(t.p.Attempt)
+			if err != nil {
+				return err
+			}
+			if !last.Settled() {
+				return fmt.Errorf("change while the last attempt is %s: %w", last.State, ErrConflict)
+			}
+		}
+		if _, err := t.p.Rate.Fee(cmd.Amount); err != nil {
+			return &FieldError{"amount", fmt.Sprintf("its fee cannot be computed: %v", err)}
+		}
+		if cmd.Amount != t.p.Amount {
+			t.p.Amount, t.p.Tip = cmd.Amount, 0
+		}
+		t.p.Reference, t.p.Echo, t.p.ModifiedAt = cmd.Reference, cmd.Echo, t.now
+		return t.tx.AmendPayment(&t.p)
+	})
+	if err != nil {
+		return View{}, err
+	}
+	return t.view(), nil
 }
 
 // Capture takes the money of an authorised payment; what is not captured is released. Errors: ErrNotFound, ErrConflict, ErrExceeds,
@@ -393,13 +547,16 @@ func (e *Engine) Cancel(ctx context.Context, cmd CancelCommand) (View, error) {
 	var missing bool
 	t, err := e.command(ctx, m, func(t *turn) error {
 		missing = false
-		row, err := t.tx.Key(m, cmd.Key)
-		if errors.Is(err, ErrNotFound) || err == nil && row.Payment == 0 {
+		row, err := t.named(cmd.Key, cmd.Payment)
+		if errors.Is(err, ErrNotFound) || err == nil && row.Closed() {
 			missing = true
 			return t.closeKey(cmd, row, err == nil)
 		}
 		if err != nil {
 			return err
+		}
+		if row.Payment == 0 {
+			return ErrNotFound
 		}
 		if row.Operation != 0 {
 			return ErrWrongKind
@@ -445,12 +602,13 @@ func (t *turn) closeKey(cmd CancelCommand, old KeyRow, closed bool) error {
 }
 
 // Void gives back all that is left of a captured payment, the fee too, and returns the payment: voided, or captured still when the
-// acquirer refused or has not answered in time. Errors: ErrNotFound, ErrWrongKind, ErrNotPaid, ErrWindow, ErrExceeds when nothing is left.
+// acquirer refused or has not answered in time. Errors: ErrNotFound, ErrWrongKind, ErrNotPaid, ErrWindow, ErrExceeds when nothing is left,
+// ErrConflict when less than the whole is left and cmd asks for that.
 func (e *Engine) Void(ctx context.Context, cmd VoidCommand) (View, error) {
 	m := cmd.Caller.Merchant.ID
 	var id ID
 	_, err := e.command(ctx, m, func(t *turn) error {
-		row, err := t.tx.Key(m, cmd.Key)
+		row, err := t.named(cmd.Key, cmd.Payment)
 		if err != nil {
 			return err
 		}
@@ -482,7 +640,7 @@ func (e *Engine) Refund(ctx context.Context, cmd RefundCommand) (RefundView, err
 		return RefundView{}, &FieldError{"amount", "must be above zero"}
 	}
 	m := cmd.Caller.Merchant.ID
-	mac := e.requestMAC("refund", m, cmd.Key, cmd.Request)
+	mac := e.requestMAC(m, cmd.Key, cmd.Request)
 	var v RefundView
 	t, err := e.command(ctx, m, func(t *turn) error {
 		stored, err := t.storedRefund(m, cmd.Key, mac)
@@ -496,7 +654,7 @@ func (e *Engine) Refund(ctx context.Context, cmd RefundCommand) (RefundView, err
 		if !ok {
 			return &FieldError{"refund_policy", "the credential names a policy that does not exist"}
 		}
-		original, err := t.tx.Key(m, cmd.Original)
+		original, err := t.named(cmd.Original, cmd.Payment)
 		if err != nil {
 			return err
 		}
@@ -513,13 +671,18 @@ func (e *Engine) Refund(ctx context.Context, cmd RefundCommand) (RefundView, err
 		if err != nil {
 			return err
 		}
-		old, fresh, err := t.tx.InsertKey(KeyRow{Merchant: m, Key: cmd.Key, MAC: mac, Payment: t.p.ID, Operation: op.ID})
+		if cmd.Answer != nil {
+			t.flights[0].keep = keepRefund(cmd, op.ID)
+		}
+		row := KeyRow{Merchant: m, Key: cmd.Key, MAC: mac, Payment: t.p.ID, Operation: op.ID, FreeAt: freeAt(t.now, cmd.KeyLife)}
+		old, fresh, err := t.tx.InsertKey(row)
 		if err == nil && !fresh {
 			// The key was closed in advance by a cancel: cancels concern payments only, so a refund may still have it.
-			if old.Payment != 0 {
+			free := !old.FreeAt.IsZero() && !t.now.Before(old.FreeAt)
+			if !free && !old.Closed() {
 				return ErrStoreConflict
 			}
-			err = t.tx.UpdateKey(old, KeyRow{Merchant: m, Key: cmd.Key, MAC: mac, Payment: t.p.ID, Operation: op.ID})
+			err = t.tx.UpdateKey(old, row)
 		}
 		v = RefundView{Refund: *op, Payment: t.p}
 		return err
@@ -527,7 +690,7 @@ func (e *Engine) Refund(ctx context.Context, cmd RefundCommand) (RefundView, err
 	if err != nil {
 		return RefundView{}, err
 	}
-	answered := func(v RefundView) bool { return v.Refund.Settled() || v.Refund.State == Waiting }
+	answered := func(v RefundView) bool { return v.Answer != nil || v.Refund.Settled() || v.Refund.State == Waiting }
 	start := time.Now()
 	if op, p, ok := first(ctx, t, cmd.Wait); ok {
 		v = RefundView{Refund: op, Payment: p}
@@ -538,14 +701,42 @@ func (e *Engine) Refund(ctx context.Context, cmd RefundCommand) (RefundView, err
 	return e.AwaitRefund(ctx, m, v.Payment.ID, v.Refund.ID, cmd.Wait-time.Since(start), answered)
 }
 
+// keepRefund keeps the answer of a refund once it is settled.
+func keepRefund(cmd RefundCommand, id ID) func(*turn) error {
+	return func(t *turn) error {
+		op, err := t.op(id)
+		if err != nil || !op.Settled() {
+			return err
+		}
+		return t.tx.KeepAnswer(t.m, cmd.Key, t.p.ID, id, cmd.Answer(RefundView{Refund: *op, Payment: t.p}))
+	}
+}
+
+// named finds what a command names: by its ID when that is given, else by its key.
+func (t *turn) named(key Key, id ID) (KeyRow, error) {
+	if id != 0 {
+		return KeyRow{Merchant: t.m, Payment: id}, nil
+	}
+	return t.tx.Key(t.m, key)
+}
+
 // storedRefund finds what a refund's key stands for; nil when it is free.
 func (t *turn) storedRefund(m MerchantID, key Key, mac []byte) (*RefundView, error) {
 	row, err := t.tx.Key(m, key)
-	if errors.Is(err, ErrNotFound) || err == nil && row.Payment == 0 {
+	if errors.Is(err, ErrNotFound) || err == nil && (row.Closed() || !row.FreeAt.IsZero() && !t.now.Before(row.FreeAt)) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
+	}
+	if row.Payment == 0 { // It stands for an answer.
+		if !hmac.Equal(row.MAC, mac) {
+			return nil, &KeyReusedError{}
+		}
+		if row.Answer == nil {
+			return nil, ErrKeyBusy
+		}
+		return &RefundView{Answer: row.Answer}, nil
 	}
 	p, err := t.tx.Payment(m, row.Payment)
 	if err != nil {
@@ -561,7 +752,7 @@ func (t *turn) storedRefund(m MerchantID, key Key, mac []byte) (*RefundView, err
 	if !hmac.Equal(row.MAC, mac) {
 		return nil, &KeyReusedError{Payment: p, Refund: &op}
 	}
-	return &RefundView{Refund: op, Payment: p}, nil
+	return &RefundView{Refund: op, Payment: p, Answer: row.Answer}, nil
 }
 
 // Find returns what a key stands for: a payment, and the refund when it is a refund's. ErrNotFound also for a key closed in advance.
@@ -584,6 +775,26 @@ func (e *Engine) Find(ctx context.Context, m MerchantID, key Key) (View, *Operat
 		return err
 	})
 	return v, refund, err
+}
+
+// Trail returns a payment with everything that was done about it, in the order in which it began. ErrNotFound when there is no such payment.
+func (e *Engine) Trail(ctx context.Context, m MerchantID, id ID) (View, []Operation, error) {
+	var v View
+	var ops []Operation
+	err := e.cfg.Store.Read(ctx, func(r Reader) (err error) {
+		if v.Payment, err = r.Payment(m, id); err != nil {
+			return err
+		}
+		ops, err = r.Operations(m, id)
+		return err
+	})
+	for _, op := range ops {
+		if op.ID == v.Payment.Attempt {
+			v.Attempt = op
+		}
+	}
+	slices.SortStableFunc(ops, func(a, b Operation) int { return a.CreatedAt.Compare(b.CreatedAt) }) // IDs come from blocks, and tell no order.
+	return v, ops, err
 }
 
 // Await returns the payment as soon as done holds, and as it is when limit is over.
@@ -683,11 +894,11 @@ func (e *Engine) acquirer(name string) (Acquirer, error) {
 	return a, nil
 }
 
-// requestMAC is the keyed HMAC under which a request is remembered. Kind, merchant and key are in it, so that equal bytes under
-// different keys cannot be told from the store.
-func (e *Engine) requestMAC(kind string, m MerchantID, key Key, request []byte) []byte {
+// requestMAC is the keyed HMAC under which a request is remembered. Merchant and key are in it, so that equal bytes under different keys
+// cannot be told from the store.
+func (e *Engine) requestMAC(m MerchantID, key Key, request []byte) []byte {
 	var b bytes.Buffer
-	for _, part := range [][]byte{[]byte(kind), binary.BigEndian.AppendUint64(nil, uint64(m)), []byte(key.Scope), []byte(key.Key), request} {
+	for _, part := range [][]byte{binary.BigEndian.AppendUint64(nil, uint64(m)), []byte(key.Scope), []byte(key.Key), request} {
 		b.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
 		b.Write(part)
 	}

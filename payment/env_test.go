@@ -43,6 +43,27 @@ func (vault) MAC(purpose string, data []byte) []byte {
 	return h.Sum(nil)
 }
 
+func (v vault) Seal(purpose string, plain, bound []byte) ([]byte, error) {
+	mark := v.MAC(purpose, bound)
+	sealed := append([]byte(nil), mark...)
+	for i, b := range plain {
+		sealed = append(sealed, b^mark[i%len(mark)])
+	}
+	return sealed, nil
+}
+
+func (v vault) Unseal(purpose string, sealed, bound []byte) ([]byte, error) {
+	mark := v.MAC(purpose, bound)
+	if len(sealed) < len(mark) || !hmac.Equal(mark, sealed[:len(mark)]) {
+		return nil, errors.New("sealed for something else")
+	}
+	plain := append([]byte(nil), sealed[len(mark):]...)
+	for i := range plain {
+		plain[i] ^= mark[i%len(mark)]
+	}
+	return plain, nil
+}
+
 // wedges is a log that finds what the engine could not do although its store and its links work: an answer that it cannot record, or work
 // that it cannot attend to, would stay so for ever.
 type wedges struct{ e *env }

@@ -31,6 +31,14 @@ func Errors() []error {
 		ErrMethod, ErrCurrency, ErrUnauthorized, ErrForbidden, ErrUnavailable}
 }
 
+// OnceError is an ErrKeyReused about one of a command's further keys: another payment has had it.
+type OnceError struct{ Key Key }
+
+func (e *OnceError) Error() string { return fmt.Sprintf("%s: %s", e.Key.Scope, ErrKeyReused) }
+
+// Unwrap makes it an ErrKeyReused.
+func (e *OnceError) Unwrap() error { return ErrKeyReused }
+
 // FieldError is an ErrInvalid that names what was wrong.
 type FieldError struct{ Field, Problem string }
 

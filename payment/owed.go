@@ -375,7 +375,7 @@ func (e *Engine) exchange(f *flight) {
 	} else {
 		a = f.acq.Do(ctx, f.msg)
 	}
-	f.msg.Secret = nil
+	f.msg.Secret, f.chip = nil, a.Chip
 	e.record(f, a)
 }
 
@@ -398,7 +398,10 @@ func (e *Engine) record(f *flight, a Answer) {
 			if f.query && a.Outcome == OutcomeUnsent {
 				a.Outcome = OutcomeUnknown
 			}
-			return t.answered(op, f.acq.Traits().Class, a)
+			if err := t.answered(op, f.acq.Traits().Class, a); err != nil || f.keep == nil {
+				return err
+			}
+			return f.keep(t)
 		})
 		if err == nil {
 			f.op, f.payment = *op, t.p

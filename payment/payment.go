@@ -47,6 +47,7 @@ type Payment struct {
 	State      State
 	Protocol   string
 	Key        Key
+	Reference  string // The caller's own name for it, where that is not the key; it may repeat.
 	Credential ID
 	Store      ID
 	Terminal   ID
@@ -115,10 +116,11 @@ type Operation struct {
 	Version  int64
 	Kind     Kind
 	State    OperationState
-	Target   ID     // The operation that this one captures, undoes, closes or refunds; 0 for attempts.
-	Key      Key    // The till's key, for refunds; empty for what the core owes by itself.
-	Number   string // The number under which the acquirer knows it.
-	Round    int    // How often it was sent under a new number of the link: a card refund after its reversal.
+	Target   ID        // The operation that this one captures, undoes, closes or refunds; 0 for attempts.
+	Key      Key       // The till's key, for refunds; empty for what the core owes by itself.
+	Number   string    // The number under which the acquirer knows it; of another round another one.
+	Round    int       // How often it was sent under a new number of the link: a card refund after its reversal.
+	SentAt   time.Time // When it first left under its number; zero before.
 	Acquirer string
 	Amount   money.Amount
 	Rest     bool // It gives back all that is left because the payment must not stand: the fee is returned too.
@@ -127,6 +129,9 @@ type Operation struct {
 	FailureText string
 	Result      Result
 	Day         Day // Business day of the approval; 0 before.
+
+	Card   CardFacts // Of an attempt by card; zero else.
+	Sealed []byte    // The card's number, sealed, as long as a reversal or refund may need it.
 
 	CreatedAt time.Time
 	SettledAt time.Time // When its outcome became final; zero before.
@@ -156,12 +161,17 @@ func (o *Operation) Settled() bool {
 type View struct {
 	Payment Payment
 	Attempt Operation
+	// Answer is what was kept beside the key with which the payment was asked for again: the answer to the first such request.
+	Answer []byte
+	// Chip is the issuer's answer to the card's chip, as BER-TLV. It is never stored: only the command that sent the card gets it.
+	Chip []byte
 }
 
 // RefundView is a refund with its payment.
 type RefundView struct {
 	Refund  Operation
 	Payment Payment
+	Answer  []byte // As in View.
 }
 
 // Reason is the neutral reason of a decline. Links translate their codes into it, protocols translate it into theirs.
@@ -175,6 +185,14 @@ const (
 	ReasonUnavailable       Reason = "unavailable" // The acquirer could not be reached, or its issuer could not.
 	ReasonLimitExceeded     Reason = "limit_exceeded"
 	ReasonCardExpired       Reason = "card_expired"
+	ReasonCardInvalid       Reason = "card_invalid" // No such card, or its data is not genuine.
+	ReasonCardBlocked       Reason = "card_blocked" // Lost, stolen or restricted.
+	ReasonNotPermitted      Reason = "not_permitted"
+	ReasonRefer             Reason = "refer" // The issuer wants to be called.
+	ReasonPINWrong          Reason = "pin_wrong"
+	ReasonPINTries          Reason = "pin_tries_exceeded"
+	ReasonPINNeeded         Reason = "pin_needed"
+	ReasonPartial           Reason = "partial" // The issuer gave less, which no protocol here can say; it was given back.
 	ReasonDuplicate         Reason = "duplicate"
 	ReasonAmountTooLow      Reason = "amount_too_low"
 	ReasonAmountTooHigh     Reason = "amount_too_high"
@@ -191,6 +209,7 @@ const (
 // Reasons lists them all, so that each protocol's table can be tested for completeness.
 func Reasons() []Reason {
 	return []Reason{ReasonDeclined, ReasonRisk, ReasonInsufficientFunds, ReasonUnavailable, ReasonLimitExceeded, ReasonCardExpired,
+		ReasonCardInvalid, ReasonCardBlocked, ReasonNotPermitted, ReasonRefer, ReasonPINWrong, ReasonPINTries, ReasonPINNeeded, ReasonPartial,
 		ReasonDuplicate, ReasonAmountTooLow, ReasonAmountTooHigh, ReasonCodeInvalid, ReasonCodeUsed, ReasonCodeExpired,
 		ReasonCodeCancelled, ReasonCustomerCancelled, ReasonExpired, ReasonCancelled, ReasonRefundExceeds}
 }
@@ -199,8 +218,10 @@ func Reasons() []Reason {
 type Result struct {
 	ProviderReference string    `json:"provider_reference,omitempty"`
 	PayerID           string    `json:"payer_id,omitempty"`
-	QR                string    `json:"qr,omitempty"`       // Text to show as a QR code.
-	Redirect          string    `json:"redirect,omitempty"` // Page that the customer's browser is sent to.
+	AuthCode          string    `json:"auth_code,omitempty"` // The issuer's, of a card.
+	Code              string    `json:"code,omitempty"`      // The acquirer's own code of the outcome, such as DE 39.
+	QR                string    `json:"qr,omitempty"`        // Text to show as a QR code.
+	Redirect          string    `json:"redirect,omitempty"`  // Page that the customer's browser is sent to.
 	PaidAt            int64     `json:"paid_at,omitempty"`
 	Exchange          *Exchange `json:"exchange,omitempty"`
 }

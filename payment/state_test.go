@@ -168,8 +168,9 @@ func TestComparisonsKnowEveryField(t *testing.T) {
 	t.Parallel()
 	fixed := map[string][]string{
 		"Payment": {"Merchant", "ID", "Version", "Protocol", "Key", "Credential", "Store", "Terminal", "Numbering", "Amount", "Tip", "Method",
-			"Flow", "AuthorizeOnly", "Retryable", "Rate", "Calendar", "CreatedAt", "ModifiedAt", "ExpiresAt", "Echo"},
-		"Operation": {"Merchant", "Payment", "ID", "Version", "Kind", "Target", "Key", "Number", "Acquirer", "Amount", "Rest", "CreatedAt", "Echo"},
+			"Flow", "AuthorizeOnly", "Retryable", "Rate", "Calendar", "CreatedAt", "ModifiedAt", "ExpiresAt", "Echo", "Reference"},
+		"Operation": {"Merchant", "Payment", "ID", "Version", "Kind", "Target", "Key", "Acquirer", "Amount", "Rest", "CreatedAt", "Echo",
+			"Card", "Sealed"},
 	}
 	check := func(name string, typ reflect.Type, same func(change int) bool) {
 		for i := range typ.NumField() {

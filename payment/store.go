@@ -40,10 +40,52 @@ type Owed struct {
 type KeyRow struct {
 	Merchant  MerchantID
 	Key       Key
-	MAC       []byte // Keyed HMAC of the request: requests hold PANs and keys, so they are not kept. Nil for a key closed in advance.
-	Payment   ID     // 0 for a key closed before its payment existed.
-	Operation ID     // The refund; 0 for a payment.
-	ClosedTo  time.Time
+	MAC       []byte    // Keyed HMAC of the request: requests hold PANs and keys, so they are not kept. Nil for a key closed in advance.
+	Payment   ID        // 0 for a key closed before its payment existed.
+	Operation ID        // The refund; 0 for a payment.
+	ClosedTo  time.Time // Of a key closed in advance: until when.
+	FreeAt    time.Time // When the key may stand for something else; zero for never.
+	Answer    []byte    // The answer that the request was given, where the protocol repeats answers and not states; nil before.
+}
+
+// Closed reports whether the key was only closed in advance.
+func (k *KeyRow) Closed() bool { return k.Payment == 0 && k.MAC == nil }
+
+// Change is what a turn has changed of one payment.
+type Change struct {
+	Was, Now   Payment // Was is zero for a new payment.
+	Operations []OperationChange
+}
+
+// OperationChange is what a turn has changed of one operation; Was is zero for a new one.
+type OperationChange struct{ Was, Now Operation }
+
+// Notice is something that a caller wants to be told over HTTP: a callback or webhook. It is stored in the commit that it tells of, and sent
+// until it is accepted or given up (package notify).
+type Notice struct {
+	Merchant MerchantID
+	ID       ID
+	Payment  ID
+	Protocol string
+	Event    string // The protocol's own name of what happened, for people.
+	URL      string
+	Endpoint ID     // The webhook that wants it; 0 for an address that came with the payment.
+	Signer   string // What the protocol needs to sign it, such as a terminal's number; never a key.
+	Body     []byte // As it is sent; never holds card data.
+	DueAt    time.Time
+	Tries    int
+}
+
+// Webhook is an address to which a merchant wants a protocol's events.
+type Webhook struct {
+	Merchant MerchantID
+	ID       ID
+	Protocol string
+	URL      string
+	Events   []string // Empty for all.
+	Secret   []byte   // Sealed; empty for none.
+	Seconds  bool     // Timestamps in seconds instead of milliseconds.
+	Disabled bool
 }
 
 // Reader is the part of a store that reads. Methods fail with ErrNotFound where one row is asked for and is not there.
@@ -59,6 +101,31 @@ type Reader interface {
 	Caller(protocol string, secretHash []byte) (Caller, error)
 	// Merchant finds a merchant with its methods.
 	Merchant(id MerchantID) (Merchant, error)
+	// OperationByID finds an operation of which only its own ID is known.
+	OperationByID(merchant MerchantID, id ID) (Operation, error)
+	// Webhooks lists a merchant's webhooks for a protocol, disabled ones too.
+	Webhooks(merchant MerchantID, protocol string) ([]Webhook, error)
+	// ListPayments lists a merchant's payments, the newest first, and how many there are in all.
+	ListPayments(merchant MerchantID, f ListFilter) ([]View, int64, error)
+	// ListAttempts lists attempts, those of the newest payments first. A View holds the attempt that is listed, which need not be the payment's
+	// latest.
+	ListAttempts(merchant MerchantID, f ListFilter) ([]View, int64, error)
+	// ListRefunds lists the refunds that callers asked for, the newest first.
+	ListRefunds(merchant MerchantID, f ListFilter) ([]RefundView, int64, error)
+}
+
+// ListFilter says which rows of a list are wanted. What is zero does not matter.
+type ListFilter struct {
+	Protocol  string
+	States    []State          // Of the payment, any of these.
+	Attempts  []OperationState // Of the attempt, any of these; "" stands for a payment without one.
+	Refunds   []OperationState // Of the refund, any of these.
+	Payment   ID
+	Reference string    // The payment's.
+	After     time.Time // Made after this moment, itself excluded.
+	Before    time.Time
+	Offset    int64 // Rows to skip.
+	Limit     int   // Rows to return; 0 for none, only the count is wanted.
 }
 
 // Tx is a transaction.
@@ -70,9 +137,15 @@ type Tx interface {
 	// UpdateKey lets a key stand for something else. It fails with ErrStoreConflict unless the key still stands for old's payment and
 	// operation.
 	UpdateKey(old, row KeyRow) error
+	// KeepAnswer stores the answer to the request that made a key stand for a payment or refund, unless it stands for another by now.
+	KeepAnswer(merchant MerchantID, key Key, payment, operation ID, answer []byte) error
+	// InsertNotice stores a notice that is owed.
+	InsertNotice(*Notice) error
 	InsertPayment(*Payment) error
 	// UpdatePayment writes every changing column, when the version is still the one read, and raises it in place; else ErrStoreConflict.
 	UpdatePayment(*Payment) error
+	// AmendPayment writes what an open payment asks for: amount, currency, tip, reference and echo. It is else as UpdatePayment.
+	AmendPayment(*Payment) error
 	InsertOperation(*Operation) error
 	// UpdateOperation is as UpdatePayment.
 	UpdateOperation(*Operation) error
@@ -107,6 +180,18 @@ type Credential struct {
 type Profile struct {
 	RefundPolicy string `json:"refund_policy,omitempty"` // Name of one of the core's policies; empty for the standard one.
 	AllowedIPs   string `json:"allowed_ips,omitempty"`   // Comma-separated addresses or prefixes; empty for any.
+
+	// Of protocols whose credential is a name, beside which an API key is presented.
+	APIKeys     string `json:"api_keys,omitempty"`      // Comma-separated hashes of the keys that are good, as the protocol makes them.
+	NoRateLimit bool   `json:"no_rate_limit,omitempty"` // For programs that measure.
+
+	// Of UQPAY.
+	PINKeyExpire string `json:"pin_key_expire,omitempty"` // "rfc3339", or empty for milliseconds.
+	ManyTokens   bool   `json:"many_tokens,omitempty"`    // A new token does not end the one before.
+	NoPOS        bool   `json:"no_pos,omitempty"`         // The POS feature is off for the account.
+	StrictKeys   bool   `json:"strict_keys,omitempty"`    // Idempotency keys must be UUIDs in lower case.
+	SameDayVoid  bool   `json:"same_day_void,omitempty"`  // A paid intent can be cancelled until 23:00 of its day.
+	CardSchemes  string `json:"card_schemes,omitempty"`   // Comma-separated schemes that are taken; empty for all.
 }
 
 // Merchant is who is paid.
@@ -144,8 +229,9 @@ type Terminal struct {
 	Disabled bool
 }
 
-// Vault keeps keys. The core asks it for one thing only.
+// Vault keeps keys.
 type Vault interface {
+	Sealer
 	// MAC is a keyed HMAC-SHA-256 of data for one purpose; purposes never share a key.
 	MAC(purpose string, data []byte) []byte
 }

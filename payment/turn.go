@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type turn struct {
 
 	claimed bool // The operation is in hand, and this try is counted.
 	hurry   bool // Something is due at once: the runner is told after the commit.
+	noticed bool // Notices are stored.
 	flights []*flight
 	settled []*Operation
 }
@@ -49,7 +51,9 @@ type flight struct {
 	acq   Acquirer
 	query bool // It asks instead of sending.
 	done  chan struct{}
+	keep  func(*turn) error // Keeps the answer of the command that sent it, when it is decided.
 
+	chip    []byte
 	payment Payment
 	op      Operation // Zero when the answer was not recorded.
 }
@@ -100,6 +104,9 @@ func (e *Engine) change(ctx context.Context, m MerchantID, fn func(*turn) error)
 func (e *Engine) committed(t *turn) {
 	if t.p.ID != 0 {
 		e.cfg.Signal.Publish(t.m, t.p.ID)
+	}
+	if t.noticed && e.cfg.Noticed != nil {
+		e.cfg.Noticed()
 	}
 	if e.cfg.Observe != nil {
 		for _, op := range t.settled {
@@ -163,6 +170,41 @@ func (t *turn) write() error {
 			}
 		}
 	}
+	return t.notices()
+}
+
+// notices stores what callers are owed to be told of the turn's changes.
+func (t *turn) notices() error {
+	if t.e.cfg.Notices == nil || t.p.ID == 0 {
+		return nil
+	}
+	c := Change{Was: t.was, Now: t.p}
+	for _, r := range t.ops {
+		if r.fresh || r.op.State != r.was.State {
+			c.Operations = append(c.Operations, OperationChange{Was: r.was, Now: r.op})
+		}
+	}
+	if !t.fresh && c.Was.State == c.Now.State && len(c.Operations) == 0 {
+		return nil
+	}
+	owed, err := t.e.cfg.Notices(t.tx, c)
+	if err != nil {
+		return err
+	}
+	for i := range owed {
+		n := &owed[i]
+		if n.ID, err = t.id(); err != nil {
+			return err
+		}
+		n.Merchant, n.Payment = t.m, t.p.ID
+		if n.DueAt.IsZero() {
+			n.DueAt = t.now
+		}
+		if err := t.tx.InsertNotice(n); err != nil {
+			return err
+		}
+	}
+	t.noticed = t.noticed || len(owed) > 0
 	return nil
 }
 
@@ -186,7 +228,7 @@ func samePayment(a, b *Payment) bool {
 
 // sameOperation is samePayment for an operation.
 func sameOperation(a, b *Operation) bool {
-	return a.State == b.State && a.Round == b.Round && a.Failure == b.Failure && a.FailureText == b.FailureText && a.Result == b.Result &&
+	return a.State == b.State && a.Round == b.Round && a.Number == b.Number && a.SentAt.Equal(b.SentAt) && a.Failure == b.Failure && a.FailureText == b.FailureText && a.Result == b.Result &&
 		a.Day == b.Day && a.SettledAt.Equal(b.SettledAt) && a.DueAt.Equal(b.DueAt) && a.Owner == b.Owner && a.Tries == b.Tries &&
 		a.Flagged == b.Flagged
 }
@@ -251,12 +293,27 @@ func (t *turn) attempt(acquirer string, acq Acquirer, msg Message, id ID) error 
 	if t.p.AuthorizeOnly {
 		kind = Authorization
 	}
-	op := Operation{Merchant: t.m, Payment: t.p.ID, ID: id, Kind: kind, State: Created, Number: t.p.Numbering.Number(id),
+	op := Operation{Merchant: t.m, Payment: t.p.ID, ID: id, Kind: kind, State: Created, Number: t.number(acq, id),
 		Acquirer: acquirer, Amount: t.p.Amount, CreatedAt: t.now}
+	if c, ok := msg.Secret.(*Card); ok {
+		sealed, err := sealCard(t.e.cfg.Vault, &op, c)
+		if err != nil {
+			return fmt.Errorf("seal the card: %w", err)
+		}
+		op.Card, op.Sealed = c.facts(), sealed
+	}
 	t.ops = append(t.ops, &row{op: op, fresh: true})
 	t.p.Attempt, t.p.DueAt = id, time.Time{}
 	msg.Operation = op
 	return t.fly(&t.ops[len(t.ops)-1].op, acq, msg)
+}
+
+// number is the number under which an acquirer gets a message.
+func (t *turn) number(acq Acquirer, id ID) string {
+	if number := acq.Traits().Number; number != nil {
+		return number(id, t.now)
+	}
+	return t.p.Numbering.Number(id)
 }
 
 // newOperation makes an operation on a target.
@@ -265,8 +322,12 @@ func (t *turn) newOperation(kind Kind, target *Operation, amount money.Amount) (
 	if err != nil {
 		return nil, err
 	}
+	acq, err := t.e.acquirer(target.Acquirer)
+	if err != nil {
+		return nil, err
+	}
 	t.ops = append(t.ops, &row{fresh: true, op: Operation{Merchant: t.m, Payment: t.p.ID, ID: id, Kind: kind, State: Created, Target: target.ID,
-		Number: t.p.Numbering.Number(id), Acquirer: target.Acquirer, Amount: amount, CreatedAt: t.now}})
+		Number: t.number(acq, id), Acquirer: target.Acquirer, Amount: amount, CreatedAt: t.now}})
 	return &t.ops[len(t.ops)-1].op, nil
 }
 
@@ -295,6 +356,9 @@ func (t *turn) fly(op *Operation, acq Acquirer, msg Message) error {
 	}
 	op.Owner = t.e.incarnation.Load()
 	op.DueAt = t.now.Add(acq.Traits().Timeout + recordMargin)
+	if op.SentAt.IsZero() {
+		op.SentAt = t.now
+	}
 	if !t.claimed {
 		op.Tries++
 	}
@@ -356,7 +420,7 @@ func (t *turn) cancel(cmd CancelCommand) error {
 		return err
 	}
 	if t.p.Failure == "" { // A decline keeps its reason.
-		t.p.Failure, t.p.FailureText = ReasonCancelled, textCancelled
+		t.p.Failure, t.p.FailureText = ReasonCancelled, cmp.Or(cmd.Text, textCancelled)
 	}
 	if from == Captured {
 		return t.giveBack()
@@ -457,6 +521,11 @@ func (t *turn) void(cmd VoidCommand) error {
 				return nil // It is under way already.
 			}
 		}
+	}
+	switch {
+	case cmd.Whole && t.p.Reserved > 0:
+		return fmt.Errorf("void of a payment that is refunded in part: %w", ErrConflict)
+	case t.p.Left().IsZero():
 		return ErrExceeds
 	}
 	return t.giveBack()
@@ -471,7 +540,7 @@ func (t *turn) refund(cmd RefundCommand, policy RefundPolicy) (*Operation, error
 		return nil, ErrCurrency
 	case cmd.Amount.Minor() > t.p.Left().Minor():
 		return nil, ErrExceeds
-	case t.now.After(t.p.CreatedAt.Add(policy.Window)):
+	case t.now.After(t.p.CreatedAt.Add(policy.Window)), cmd.Window != 0 && t.now.After(t.p.CreatedAt.Add(cmd.Window)):
 		return nil, ErrWindow
 	}
 	if policy.SameDayFullOnly && t.p.Flow == ByCard {
@@ -524,7 +593,7 @@ func (t *turn) answered(op *Operation, class Class, a Answer) error {
 		keep(op, a)
 		t.later(op)
 		return nil
-	case OutcomeUnknown, OutcomeUnseen:
+	case OutcomeUnknown, OutcomeUnseen, OutcomeUnfit:
 		return t.lost(op, class)
 	}
 	if op.Settled() || op.State == Reversing {
@@ -558,6 +627,12 @@ func keep(op *Operation, a Answer) {
 	if r.ProviderReference == "" {
 		r.ProviderReference = op.Result.ProviderReference
 	}
+	if r.AuthCode == "" {
+		r.AuthCode = op.Result.AuthCode
+	}
+	if r.Code == "" {
+		r.Code = op.Result.Code
+	}
 	if r.PayerID == "" {
 		r.PayerID = op.Result.PayerID
 	}
@@ -582,6 +657,8 @@ func (t *turn) attemptAnswered(op *Operation, class Class, a Answer) error {
 		return t.attemptApproved(op, a)
 	case OutcomeDeclined:
 		return t.attemptDeclined(op, a)
+	case OutcomeUnfit:
+		return t.attemptUnfit(op, a)
 	case OutcomeWaiting:
 		if op.Settled() {
 			return nil // An old answer that was overtaken.
@@ -607,6 +684,19 @@ func (t *turn) attemptAnswered(op *Operation, class Class, a Answer) error {
 		return nil
 	}
 	return t.lost(op, class)
+}
+
+// attemptUnfit hears of an approval that is not what was asked for: it must not stand, and the attempt counts as declined once it is undone.
+func (t *turn) attemptUnfit(op *Operation, a Answer) error {
+	keep(op, a)
+	switch op.State {
+	case Reversing, Approved:
+		return nil
+	case Declined, Reversed:
+		return t.reverse(op)
+	}
+	op.Failure, op.FailureText = a.Reason, a.Text
+	return t.undo(op)
 }
 
 // lost is silence about an operation.
@@ -769,13 +859,15 @@ func (t *turn) undoAnswered(op *Operation, a Answer) error {
 		return t.again(target)
 	}
 	if t.p.State == Open && t.p.Attempt == target.ID {
-		// A card sale without answer, now reversed: the customer was not charged.
-		target.Failure, target.FailureText = ReasonUnavailable, textUnavailable
+		// A card sale without answer, or one that did not fit, now reversed: the customer was not charged.
+		if target.Failure == "" {
+			target.Failure, target.FailureText = ReasonUnavailable, textUnavailable
+		}
 		if t.p.Retryable {
 			t.p.DueAt = t.p.ExpiresAt
 			return nil
 		}
-		t.p.Failure, t.p.FailureText = ReasonUnavailable, textUnavailable
+		t.p.Failure, t.p.FailureText = target.Failure, target.FailureText
 		return t.pay(Refuse)
 	}
 	return nil
@@ -784,7 +876,16 @@ func (t *turn) undoAnswered(op *Operation, a Answer) error {
 // again sends a card refund, whose last message is out of the world, under a new number of the link: at once the first time, then after
 // growing pauses, so that a host that answers reversals but no refunds is not flooded.
 func (t *turn) again(refund *Operation) error {
+	acq, err := t.e.acquirer(refund.Acquirer)
+	if err != nil {
+		return err
+	}
+	id, err := t.id()
+	if err != nil {
+		return err
+	}
 	refund.Round++
+	refund.Number, refund.SentAt = t.number(acq, id), time.Time{}
 	if refund.Round == 1 {
 		return t.send(refund)
 	}

@@ -67,6 +67,25 @@ CREATE TABLE methods (
     PRIMARY KEY (merchant_id, method)
 );
 
+CREATE TABLE notices (
+    merchant_id BIGINT NOT NULL,
+    id          BIGINT NOT NULL,
+    payment_id  BIGINT NOT NULL,
+    protocol    TEXT   NOT NULL,
+    event       TEXT   NOT NULL,
+    url         TEXT   NOT NULL,
+    endpoint_id BIGINT NOT NULL, -- 0 for an address that came with the payment.
+    signer      TEXT   NOT NULL,
+    body        TEXT   NOT NULL,
+    due_at      BIGINT NOT NULL, -- 0 once it was accepted or given up.
+    tries       BIGINT NOT NULL,
+    outcome     TEXT   NOT NULL, -- What the last try met, for people.
+    settled_at  BIGINT NOT NULL,
+    PRIMARY KEY (merchant_id, id)
+);
+
+CREATE INDEX notices_due ON notices (due_at) WHERE due_at > 0;
+
 CREATE TABLE operations (
     merchant_id  BIGINT NOT NULL,
     payment_id   BIGINT NOT NULL,
@@ -94,12 +113,16 @@ CREATE TABLE operations (
     owner        BIGINT NOT NULL,
     tries        BIGINT NOT NULL,
     flagged      BIGINT NOT NULL CHECK (flagged IN (0, 1)),
-    echo         TEXT   NOT NULL,
+    echo         TEXT   NOT NULL, sent_at BIGINT NOT NULL DEFAULT 0, card    TEXT   NOT NULL DEFAULT '', sealed  TEXT   NOT NULL DEFAULT '',
     PRIMARY KEY (merchant_id, payment_id, id),
     FOREIGN KEY (merchant_id, payment_id) REFERENCES payments (merchant_id, id) DEFERRABLE INITIALLY DEFERRED
 );
 
+CREATE INDEX operations_by_id ON operations (merchant_id, id) WHERE id <> payment_id;
+
 CREATE INDEX operations_due ON operations (owner, due_at) WHERE due_at > 0;
+
+CREATE INDEX operations_sealed ON operations (created_at) WHERE sealed <> '';
 
 CREATE TABLE payment_keys (
     merchant_id  BIGINT NOT NULL,
@@ -108,7 +131,7 @@ CREATE TABLE payment_keys (
     mac          TEXT   NOT NULL, -- Hexadecimal; '' for a key closed in advance.
     payment_id   BIGINT NOT NULL,
     operation_id BIGINT NOT NULL,
-    closed_to    BIGINT NOT NULL,
+    closed_to    BIGINT NOT NULL, free_at BIGINT NOT NULL DEFAULT 0, answer  TEXT   NOT NULL DEFAULT '',
     PRIMARY KEY (merchant_id, scope, key)
 );
 
@@ -150,7 +173,7 @@ CREATE TABLE payments (
     paid_at        BIGINT NOT NULL,
     business_day   BIGINT NOT NULL,
     due_at         BIGINT NOT NULL,
-    echo           TEXT   NOT NULL,
+    echo           TEXT   NOT NULL, reference TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (merchant_id, id)
 );
 
@@ -177,4 +200,16 @@ CREATE TABLE terminals (
     disabled    BIGINT NOT NULL CHECK (disabled IN (0, 1)),
     PRIMARY KEY (merchant_id, id),
     FOREIGN KEY (merchant_id, store_id) REFERENCES stores (merchant_id, id)
+);
+
+CREATE TABLE webhooks (
+    merchant_id BIGINT NOT NULL REFERENCES merchants (id),
+    id          BIGINT NOT NULL,
+    protocol    TEXT   NOT NULL,
+    url         TEXT   NOT NULL,
+    events      TEXT   NOT NULL, -- With commas between; '' for all.
+    secret      TEXT   NOT NULL, -- Hexadecimal, sealed; '' for none.
+    seconds     BIGINT NOT NULL CHECK (seconds IN (0, 1)),
+    disabled    BIGINT NOT NULL CHECK (disabled IN (0, 1)),
+    PRIMARY KEY (merchant_id, id)
 );

@@ -48,7 +48,7 @@ func (r *row) currency() (money.Currency, error) {
 
 // Keys.
 
-const selectKey = `SELECT merchant_id, scope, key, mac, payment_id, operation_id, closed_to
+const selectKey = `SELECT merchant_id, scope, key, mac, payment_id, operation_id, closed_to, free_at, answer
 FROM payment_keys WHERE merchant_id = $1 AND scope = $2 AND key = $3`
 
 // Key finds a key.
@@ -57,7 +57,7 @@ func (r *reader) Key(merchant payment.MerchantID, key payment.Key) (payment.KeyR
 	err := r.one(func(r *row) (err error) {
 		k.Merchant, k.Key.Scope, k.Key.Key = r.merchantID(), r.text(), r.text()
 		mac := r.text()
-		k.Payment, k.Operation, k.ClosedTo = r.id(), r.id(), r.time()
+		k.Payment, k.Operation, k.ClosedTo, k.FreeAt, k.Answer = r.id(), r.id(), r.time(), r.time(), r.raw()
 		if mac != "" {
 			k.MAC, err = hex.DecodeString(mac)
 		}
@@ -66,13 +66,13 @@ func (r *reader) Key(merchant payment.MerchantID, key payment.Key) (payment.KeyR
 	return k, wrap(err, "key %s %q of merchant %d", key.Scope, key.Key, merchant)
 }
 
-var insertKey = `INSERT INTO payment_keys (merchant_id, scope, key, mac, payment_id, operation_id, closed_to)
-VALUES (` + params(7) + `) ON CONFLICT DO NOTHING`
+var insertKey = `INSERT INTO payment_keys (merchant_id, scope, key, mac, payment_id, operation_id, closed_to, free_at, answer)
+VALUES (` + params(9) + `) ON CONFLICT DO NOTHING`
 
 // InsertKey stores a key, or returns the one that is there.
 func (t *txn) InsertKey(row payment.KeyRow) (payment.KeyRow, bool, error) {
 	fresh, err := t.insertNew(insertKey, int64(row.Merchant), row.Key.Scope, row.Key.Key, hex.EncodeToString(row.MAC), int64(row.Payment),
-		int64(row.Operation), millis(row.ClosedTo))
+		int64(row.Operation), millis(row.ClosedTo), millis(row.FreeAt), string(row.Answer))
 	if err != nil {
 		return payment.KeyRow{}, false, wrap(err, "insert key %s %q of merchant %d", row.Key.Scope, row.Key.Key, row.Merchant)
 	}
@@ -86,7 +86,7 @@ func (t *txn) InsertKey(row payment.KeyRow) (payment.KeyRow, bool, error) {
 	return stored, false, err
 }
 
-const updateKey = `UPDATE payment_keys SET mac = $6, payment_id = $7, operation_id = $8, closed_to = $9
+const updateKey = `UPDATE payment_keys SET mac = $6, payment_id = $7, operation_id = $8, closed_to = $9, free_at = $10, answer = $11
 WHERE merchant_id = $1 AND scope = $2 AND key = $3 AND payment_id = $4 AND operation_id = $5`
 
 // UpdateKey lets a key stand for something else.
@@ -95,14 +95,23 @@ func (t *txn) UpdateKey(old, row payment.KeyRow) error {
 		return wrap(payment.ErrStoreConflict, "update key %s %q of merchant %d", old.Key.Scope, old.Key.Key, old.Merchant)
 	}
 	return t.must(missed, updateKey, int64(old.Merchant), old.Key.Scope, old.Key.Key, int64(old.Payment), int64(old.Operation),
-		hex.EncodeToString(row.MAC), int64(row.Payment), int64(row.Operation), millis(row.ClosedTo))
+		hex.EncodeToString(row.MAC), int64(row.Payment), int64(row.Operation), millis(row.ClosedTo), millis(row.FreeAt), string(row.Answer))
+}
+
+const keepAnswer = `UPDATE payment_keys SET answer = $6
+WHERE merchant_id = $1 AND scope = $2 AND key = $3 AND payment_id = $4 AND operation_id = $5`
+
+// KeepAnswer stores the answer to the request that took a key.
+func (t *txn) KeepAnswer(merchant payment.MerchantID, key payment.Key, of, operation payment.ID, answer []byte) error {
+	_, err := t.exec(keepAnswer, int64(merchant), key.Scope, key.Key, int64(of), int64(operation), string(answer))
+	return wrap(err, "keep the answer of key %s %q of merchant %d", key.Scope, key.Key, merchant)
 }
 
 // Payments.
 
 const paymentColumns = `merchant_id, id, version, state, protocol, key_scope, key, credential_id, store_id, terminal_id, number_prefix,
 number_digits, currency, amount, tip, method, flow, attempt_id, authorize_only, retryable, captured, reserved, refunded, fee, fee_returned,
-fee_millionths, fee_fixed, zone, cut_off, failure, failure_text, created_at, modified_at, expires_at, paid_at, business_day, due_at, echo`
+fee_millionths, fee_fixed, zone, cut_off, failure, failure_text, created_at, modified_at, expires_at, paid_at, business_day, due_at, echo, reference`
 
 const selectPayment = `SELECT ` + paymentColumns + ` FROM payments WHERE merchant_id = $1 AND id = $2`
 
@@ -125,13 +134,13 @@ func (r *reader) Payment(merchant payment.MerchantID, id payment.ID) (payment.Pa
 		p.Calendar.Zone, p.Calendar.CutOff = r.text(), r.duration()
 		p.Failure, p.FailureText = payment.Reason(r.text()), r.text()
 		p.CreatedAt, p.ModifiedAt, p.ExpiresAt, p.PaidAt = r.time(), r.time(), r.time(), r.time()
-		p.Day, p.DueAt, p.Echo = payment.Day(r.int()), r.time(), r.raw()
+		p.Day, p.DueAt, p.Echo, p.Reference = payment.Day(r.int()), r.time(), r.raw(), r.text()
 		return err
 	}, selectPayment, int64(merchant), int64(id))
 	return p, wrap(err, "payment %d of merchant %d", id, merchant)
 }
 
-var insertPayment = `INSERT INTO payments (` + paymentColumns + `) VALUES (` + params(38) + `) ON CONFLICT DO NOTHING`
+var insertPayment = `INSERT INTO payments (` + paymentColumns + `) VALUES (` + params(39) + `) ON CONFLICT DO NOTHING`
 
 // InsertPayment stores a new payment as it is, its version too.
 func (t *txn) InsertPayment(p *payment.Payment) error {
@@ -143,7 +152,7 @@ func (t *txn) InsertPayment(p *payment.Payment) error {
 		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
 		bit(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, p.Calendar.Zone, p.Calendar.CutOff.Milliseconds(), string(p.Failure),
 		p.FailureText, millis(p.CreatedAt), millis(p.ModifiedAt), millis(p.ExpiresAt), millis(p.PaidAt), int64(p.Day), millis(p.DueAt),
-		string(p.Echo))
+		string(p.Echo), p.Reference)
 }
 
 // updatePayment leaves alone what a payment is born with: its names, its numbering, currency, calendar, time of birth and echo.
@@ -168,15 +177,33 @@ func (t *txn) UpdatePayment(p *payment.Payment) error {
 	return nil
 }
 
+const amendPayment = `UPDATE payments SET version = version + 1, currency = $4, amount = $5, tip = $6, reference = $7, echo = $8, modified_at = $9
+WHERE merchant_id = $1 AND id = $2 AND version = $3`
+
+// AmendPayment writes what an open payment asks for, if the version is still the one read.
+func (t *txn) AmendPayment(p *payment.Payment) error {
+	merchant, id := p.Merchant, p.ID
+	missed := func() error { return wrap(payment.ErrStoreConflict, "amend payment %d of merchant %d", id, merchant) }
+	err := t.must(missed, amendPayment, int64(p.Merchant), int64(p.ID), p.Version, p.Amount.Currency().Code(), p.Amount.Minor(), p.Tip, p.Reference,
+		string(p.Echo), millis(p.ModifiedAt))
+	if err != nil {
+		return err
+	}
+	p.Version++
+	return nil
+}
+
 // Operations.
 
 const operationColumns = `merchant_id, payment_id, id, version, kind, state, target_id, key_scope, key, number, round, acquirer, currency,
-amount, rest, failure, failure_text, result, business_day, created_at, settled_at, due_at, owner, tries, flagged, echo`
+amount, rest, failure, failure_text, result, business_day, created_at, settled_at, due_at, owner, tries, flagged, echo, sent_at, card, sealed`
 
 const (
 	selectOperation = `SELECT ` + operationColumns + ` FROM operations WHERE merchant_id = $1 AND payment_id = $2 AND id = $3`
 
 	selectOperations = `SELECT ` + operationColumns + ` FROM operations WHERE merchant_id = $1 AND payment_id = $2 ORDER BY id`
+
+	selectOperationByID = `SELECT ` + operationColumns + ` FROM operations WHERE merchant_id = $1 AND id = $2 AND id <> payment_id`
 )
 
 func (r *row) operation() (payment.Operation, error) {
@@ -186,13 +213,37 @@ func (r *row) operation() (payment.Operation, error) {
 	o.Target, o.Key.Scope, o.Key.Key = r.id(), r.text(), r.text()
 	o.Number, o.Round, o.Acquirer = r.text(), int(r.int()), r.text()
 	cur, curErr := r.currency()
+	var sealedErr error
 	o.Amount, o.Rest = money.New(r.int(), cur), r.flag()
 	o.Failure, o.FailureText = payment.Reason(r.text()), r.text()
 	err := r.decode("result", &o.Result)
 	o.Day, o.CreatedAt, o.SettledAt = payment.Day(r.int()), r.time(), r.time()
 	o.DueAt, o.Owner, o.Tries, o.Flagged = r.time(), r.int(), int(r.int()), r.flag()
-	o.Echo = r.raw()
-	return o, errors.Join(curErr, err)
+	o.Echo, o.SentAt = r.raw(), r.time()
+	cardErr := r.decode("card", &o.Card)
+	o.Sealed, sealedErr = hexBytes(r.text())
+	return o, errors.Join(curErr, err, cardErr, sealedErr)
+}
+
+// hexBytes reads bytes that are stored as hexadecimal text; ” stands for none.
+func hexBytes(text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
+	return hex.DecodeString(text)
+}
+
+// OperationByID finds an operation by its own ID: a payment's first attempt has the payment's.
+func (r *reader) OperationByID(merchant payment.MerchantID, id payment.ID) (payment.Operation, error) {
+	o, err := r.Operation(merchant, id, id)
+	if !errors.Is(err, payment.ErrNotFound) {
+		return o, err
+	}
+	err = r.one(func(r *row) (err error) {
+		o, err = r.operation()
+		return err
+	}, selectOperationByID, int64(merchant), int64(id))
+	return o, wrap(err, "operation %d of merchant %d", id, merchant)
 }
 
 // Operation finds an operation of a payment.
@@ -222,7 +273,7 @@ func missedOperation(err error, what string, o *payment.Operation) func() error 
 	return func() error { return wrap(err, "%s operation %d of payment %d of merchant %d", what, id, of, merchant) }
 }
 
-var insertOperation = `INSERT INTO operations (` + operationColumns + `) VALUES (` + params(26) + `) ON CONFLICT DO NOTHING`
+var insertOperation = `INSERT INTO operations (` + operationColumns + `) VALUES (` + params(29) + `) ON CONFLICT DO NOTHING`
 
 // InsertOperation stores a new operation as it is, its version too.
 func (t *txn) InsertOperation(o *payment.Operation) error {
@@ -230,17 +281,21 @@ func (t *txn) InsertOperation(o *payment.Operation) error {
 	if err != nil {
 		return wrap(err, "result of operation %d", o.ID)
 	}
+	card, err := encodeJSON(o.Card)
+	if err != nil {
+		return wrap(err, "card of operation %d", o.ID)
+	}
 	missed := missedOperation(errThere, "insert", o)
 	return t.must(missed, insertOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.Kind), string(o.State),
 		int64(o.Target), o.Key.Scope, o.Key.Key, o.Number, int64(o.Round), o.Acquirer, o.Amount.Currency().Code(), o.Amount.Minor(),
 		bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt),
-		o.Owner, int64(o.Tries), bit(o.Flagged), string(o.Echo))
+		o.Owner, int64(o.Tries), bit(o.Flagged), string(o.Echo), millis(o.SentAt), card, hex.EncodeToString(o.Sealed))
 }
 
 // updateOperation leaves alone what an operation is born with: its names, kind, target, currency, time of birth and echo.
 const updateOperation = `UPDATE operations SET version = version + 1, state = $5, number = $6, round = $7, acquirer = $8, amount = $9,
 rest = $10, failure = $11, failure_text = $12, result = $13, business_day = $14, settled_at = $15, due_at = $16, owner = $17, tries = $18,
-flagged = $19
+flagged = $19, sent_at = $20
 WHERE merchant_id = $1 AND payment_id = $2 AND id = $3 AND version = $4`
 
 // UpdateOperation writes what may have changed, if the version is still the one read.
@@ -251,7 +306,7 @@ func (t *txn) UpdateOperation(o *payment.Operation) error {
 	}
 	err = t.must(missedOperation(payment.ErrStoreConflict, "update", o), updateOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.State), o.Number,
 		int64(o.Round), o.Acquirer, o.Amount.Minor(), bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day),
-		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged))
+		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged), millis(o.SentAt))
 	if err != nil {
 		return err
 	}

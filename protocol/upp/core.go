@@ -152,6 +152,14 @@ var failures = map[payment.Reason]Failure{
 	payment.ReasonUnavailable:       FailProviderUnavailable,
 	payment.ReasonLimitExceeded:     FailLimitExceeded,
 	payment.ReasonCardExpired:       FailCardExpired,
+	payment.ReasonCardInvalid:       FailCustomerTokenInvalid,
+	payment.ReasonCardBlocked:       FailDeclined,
+	payment.ReasonNotPermitted:      FailDeclined,
+	payment.ReasonRefer:             FailDeclined,
+	payment.ReasonPINWrong:          FailDeclined,
+	payment.ReasonPINTries:          FailDeclined,
+	payment.ReasonPINNeeded:         FailDeclined,
+	payment.ReasonPartial:           FailDeclined,
 	payment.ReasonDuplicate:         FailDuplicateReference,
 	payment.ReasonAmountTooLow:      FailAmountTooLow,
 	payment.ReasonAmountTooHigh:     FailAmountTooHigh,
@@ -309,7 +317,7 @@ func refundTransaction(v payment.RefundView, c payment.Caller) (*Transaction, er
 	if !op.SettledAt.IsZero() {
 		modified = op.SettledAt
 	}
-	common(&t, c, terminal, op.Number, op.CreatedAt, modified)
+	common(&t, c, terminal, v.Payment.Numbering.Number(op.ID), op.CreatedAt, modified)
 	t.Provider, t.SaleType = cmp.Or(original.Provider, v.Payment.Method), original.SaleType
 	t.OriginalOutTradeNumber = v.Payment.Number()
 	switch op.State {

@@ -40,6 +40,12 @@ func draw(t *rapid.T, name string, v reflect.Value) {
 			v.SetBytes([]byte(text))
 		}
 		return
+	case []byte:
+		v.SetZero()
+		if text := rapid.SampledFrom([]string{"", "\x00\xff", "sealed"}).Draw(t, name); text != "" {
+			v.SetBytes([]byte(text))
+		}
+		return
 	}
 	switch v.Kind() {
 	case reflect.Int, reflect.Int32, reflect.Int64:
@@ -93,15 +99,15 @@ func drawOperation(t *rapid.T, p payment.Payment) payment.Operation {
 
 // reborn is q as a later version of p: what a row is born with stays, and all the rest may change.
 func reborn(p, q payment.Payment) payment.Payment {
-	q.Merchant, q.ID, q.Version, q.Protocol, q.Key, q.Credential, q.Store, q.Terminal, q.Numbering, q.Calendar, q.CreatedAt, q.Echo =
-		p.Merchant, p.ID, p.Version, p.Protocol, p.Key, p.Credential, p.Store, p.Terminal, p.Numbering, p.Calendar, p.CreatedAt, p.Echo
+	q.Merchant, q.ID, q.Version, q.Protocol, q.Key, q.Credential, q.Store, q.Terminal, q.Numbering, q.Calendar, q.CreatedAt, q.Echo, q.Reference =
+		p.Merchant, p.ID, p.Version, p.Protocol, p.Key, p.Credential, p.Store, p.Terminal, p.Numbering, p.Calendar, p.CreatedAt, p.Echo, p.Reference
 	q.Amount = money.New(q.Amount.Minor(), p.Amount.Currency())
 	return q
 }
 
 func rebornOperation(o, q payment.Operation) payment.Operation {
-	q.Merchant, q.Payment, q.ID, q.Version, q.Kind, q.Target, q.Key, q.CreatedAt, q.Echo =
-		o.Merchant, o.Payment, o.ID, o.Version, o.Kind, o.Target, o.Key, o.CreatedAt, o.Echo
+	q.Merchant, q.Payment, q.ID, q.Version, q.Kind, q.Target, q.Key, q.CreatedAt, q.Echo, q.Card, q.Sealed =
+		o.Merchant, o.Payment, o.ID, o.Version, o.Kind, o.Target, o.Key, o.CreatedAt, o.Echo, o.Card, o.Sealed
 	q.Amount = money.New(q.Amount.Minor(), o.Amount.Currency())
 	return q
 }

@@ -239,8 +239,8 @@ func testKeyRace(t *testing.T, open func() Store) {
 func testUpdateKey(t *testing.T, open func() Store) {
 	s := open()
 	key := payment.Key{Scope: "order", Key: "1"}
-	closed := payment.KeyRow{Merchant: merchant, Key: key, ClosedTo: then}
-	taken := payment.KeyRow{Merchant: merchant, Key: key, MAC: []byte{1}, Payment: 5, Operation: 6}
+	closed := payment.KeyRow{Merchant: merchant, Key: key, ClosedTo: then, FreeAt: then.Add(time.Hour), Answer: []byte("{}")}
+	taken := payment.KeyRow{Merchant: merchant, Key: key, MAC: []byte{1}, Payment: 5, Operation: 6, FreeAt: then.Add(time.Minute), Answer: []byte("[]")}
 	inTx(t, s, func(tx payment.Tx) error {
 		if _, fresh, err := tx.InsertKey(closed); err != nil || !fresh {
 			return fmt.Errorf("insert: fresh %t, %w", fresh, err)
