@@ -28,7 +28,6 @@ var iins = []struct {
 	{453600, 453699, Interac}, // Scotiabank.
 	{472400, 472499, Interac}, // TD Canada Trust.
 	{500766, 500766, Interac}, // Bank of Montreal.
-	{589297, 589297, Interac},
 	{400000, 499999, Visa},
 	{510000, 559999, Mastercard},
 	{222100, 272099, Mastercard},

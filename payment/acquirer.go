@@ -41,6 +41,7 @@ type Message struct {
 	Operation Operation
 	Target    Operation  // What the operation captures, undoes, closes or refunds; zero for attempts.
 	Attempt   Operation  // The payment's attempt.
+	Capture   Operation  // What took an authorized attempt's money, when it is to be given back; zero else.
 	Caller    Caller     // Who asked; zero when the engine acts by itself.
 	Secret    Instrument // What the customer pays with, for the first send of an attempt only.
 }

@@ -55,6 +55,7 @@ type EncryptedPIN struct {
 	Block  [8]byte
 	Format card.Format
 	Keys   [][]byte // The terminal's sealed PIN keys that have not expired, the newest first. None stands for a key that is not known.
+	Bound  []byte   // What the keys were bound to when they were made: whose they are.
 }
 
 var _ Instrument = (*Card)(nil)

@@ -71,6 +71,8 @@ type CancelCommand struct {
 	Window time.Duration
 	// GiveBack lets the cancel of a captured payment give back what is left of it.
 	GiveBack bool
+	// Reason says why, where it is not the till that gave it up, such as ReasonCustomerCancelled; empty is ReasonCancelled.
+	Reason Reason
 	// Text is the caller's reason, kept as the payment's FailureText; empty for ours.
 	Text string
 	// CloseFor keeps the key of a payment that does not exist closed for so long: one that comes later is cancelled at birth. 0 closes nothing.

@@ -120,6 +120,8 @@ type ListFilter struct {
 	States    []State          // Of the payment, any of these.
 	Attempts  []OperationState // Of the attempt, any of these; "" stands for a payment without one.
 	Refunds   []OperationState // Of the refund, any of these.
+	Failed    bool             // Only attempts with a reason of failure.
+	Unfailed  bool             // Only attempts without one.
 	Payment   ID
 	Reference string    // The payment's.
 	After     time.Time // Made after this moment, itself excluded.

@@ -295,7 +295,11 @@ func (t *turn) attempt(acquirer string, acq Acquirer, msg Message, id ID) error 
 	}
 	op := Operation{Merchant: t.m, Payment: t.p.ID, ID: id, Kind: kind, State: Created, Number: t.number(acq, id),
 		Acquirer: acquirer, Amount: t.p.Amount, CreatedAt: t.now}
-	if c, ok := msg.Secret.(*Card); ok {
+	c, ok := msg.Secret.(*Card)
+	if code, stored := msg.Secret.(WalletCode); stored && acq.Traits().Class == CardHost {
+		c, ok = &Card{Token: code.Reveal(), Entry: EntryNotPresent}, true // A card that somebody else keeps. Later messages name it again.
+	}
+	if ok {
 		sealed, err := sealCard(t.e.cfg.Vault, &op, c)
 		if err != nil {
 			return fmt.Errorf("seal the card: %w", err)
@@ -344,8 +348,27 @@ func (t *turn) send(op *Operation) error {
 			return err
 		}
 		msg.Target = *target
+		if target.Kind == Authorization && (op.Kind == Refund || op.Kind == VoidOperation) {
+			if msg.Capture, err = t.captured(); err != nil {
+				return err
+			}
+		}
 	}
 	return t.fly(op, acq, msg)
+}
+
+// captured is the operation that took the money of an authorized payment: what a card host gives back names it.
+func (t *turn) captured() (Operation, error) {
+	ops, err := t.tx.Operations(t.m, t.p.ID)
+	if err != nil {
+		return Operation{}, err
+	}
+	for _, op := range ops {
+		if op.Kind == CaptureOperation && op.State == Approved {
+			return op, nil
+		}
+	}
+	return Operation{}, fmt.Errorf("capture of payment %d: %w", t.p.ID, ErrNotFound)
 }
 
 func (t *turn) fly(op *Operation, acq Acquirer, msg Message) error {
@@ -420,7 +443,7 @@ func (t *turn) cancel(cmd CancelCommand) error {
 		return err
 	}
 	if t.p.Failure == "" { // A decline keeps its reason.
-		t.p.Failure, t.p.FailureText = ReasonCancelled, cmp.Or(cmd.Text, textCancelled)
+		t.p.Failure, t.p.FailureText = cmp.Or(cmd.Reason, ReasonCancelled), cmp.Or(cmd.Text, textCancelled)
 	}
 	if from == Captured {
 		return t.giveBack()

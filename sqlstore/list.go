@@ -109,6 +109,12 @@ func (r *reader) ListAttempts(merchant payment.MerchantID, f payment.ListFilter)
 	c.payments(f, "operations.created_at")
 	oneOf(c, "operations.kind", []payment.Kind{payment.Sale, payment.Authorization})
 	oneOf(c, "operations.state", f.Attempts)
+	if f.Failed {
+		c.text.WriteString(` AND operations.failure <> ''`)
+	}
+	if f.Unfailed {
+		c.text.WriteString(` AND operations.failure = ''`)
+	}
 	ids, total, err := r.page(`payments.id, operations.id`, fromOperations, newestPayments+`, operations.id DESC`, c, f)
 	if err != nil {
 		return nil, 0, wrap(err, "list attempts of merchant %d", merchant)

@@ -3,7 +3,7 @@ package sqlstore
 import (
 	"context"
 	"encoding/hex"
-	"errors"
+	"net/url"
 	"strings"
 	"time"
 
@@ -11,17 +11,28 @@ import (
 )
 
 // Notices that callers are owed, and the webhooks that want them. A notice is claimed by compare-and-set on its due time, so that several
-// processes share the work, and one whose process dies simply comes due again: receivers are told at least once.
+// processes share the work, and one whose process dies simply comes due again: receivers are told at least once. Notices are found by the
+// host that they go to, so that a dead host's do not stand before all others.
 
 const noticeColumns = `merchant_id, id, payment_id, protocol, event, url, endpoint_id, signer, body, due_at, tries`
 
-var insertNotice = `INSERT INTO notices (` + noticeColumns + `, outcome, settled_at) VALUES (` + params(11) + `, '', 0)`
+var insertNotice = `INSERT INTO notices (` + noticeColumns + `, host, outcome, settled_at) VALUES (` + params(14) + `) ON CONFLICT DO NOTHING`
 
 // InsertNotice stores a notice that is owed.
 func (t *txn) InsertNotice(n *payment.Notice) error {
-	_, err := t.exec(insertNotice, int64(n.Merchant), int64(n.ID), int64(n.Payment), n.Protocol, n.Event, n.URL, int64(n.Endpoint), n.Signer,
-		string(n.Body), millis(n.DueAt), int64(n.Tries))
-	return wrap(err, "insert notice %d of merchant %d", n.ID, n.Merchant)
+	merchant, id := n.Merchant, n.ID
+	missed := func() error { return wrap(errThere, "insert notice %d of merchant %d", id, merchant) }
+	return t.must(missed, insertNotice, int64(n.Merchant), int64(n.ID), int64(n.Payment), n.Protocol, n.Event, n.URL, int64(n.Endpoint), n.Signer,
+		string(n.Body), millis(n.DueAt), int64(n.Tries), hostOf(n.URL), "", int64(0))
+}
+
+// hostOf is the host and port of an address; empty for what is none.
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Host)
 }
 
 func (r *row) notice() payment.Notice {
@@ -30,32 +41,48 @@ func (r *row) notice() payment.Notice {
 }
 
 const (
+	// It jumps from host to host along the index, however many notices each is owed.
+	owedHosts = `-- every merchant
+WITH RECURSIVE owed (host) AS (
+SELECT MIN(host) FROM notices WHERE due_at > 0
+UNION ALL
+SELECT (SELECT MIN(notices.host) FROM notices WHERE due_at > 0 AND notices.host > owed.host) FROM owed WHERE owed.host IS NOT NULL
+)
+SELECT host, (SELECT MIN(due_at) FROM notices WHERE due_at > 0 AND notices.host = owed.host) FROM owed WHERE host IS NOT NULL`
 	dueNotices = `-- every merchant
-SELECT ` + noticeColumns + ` FROM notices WHERE due_at > 0 AND due_at <= $1 ORDER BY due_at LIMIT $2`
-	nextNotice = `-- every merchant
-SELECT due_at FROM notices WHERE due_at > 0 AND due_at > $1 ORDER BY due_at LIMIT 1`
+SELECT ` + noticeColumns + ` FROM notices WHERE host = $1 AND due_at > 0 AND due_at <= $2 ORDER BY due_at LIMIT $3`
 	claimNotice   = `UPDATE notices SET due_at = $4, tries = tries + 1 WHERE merchant_id = $1 AND id = $2 AND due_at = $3`
 	putOffNotice  = `UPDATE notices SET due_at = $4, outcome = $5 WHERE merchant_id = $1 AND id = $2 AND due_at = $3`
 	settleNotice  = `UPDATE notices SET due_at = 0, outcome = $3, settled_at = $4 WHERE merchant_id = $1 AND id = $2 AND due_at > 0`
-	selectNotices = `SELECT ` + noticeColumns + ` FROM notices WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3`
+	selectNotices = `SELECT ` + noticeColumns + `, outcome, settled_at FROM notices WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3`
+	countNotices  = `-- every merchant
+SELECT COUNT(*), MIN(due_at) FROM notices WHERE due_at > 0`
 )
 
-// DueNotices lists notices whose time has come, the oldest first, and the time of the next one after now, zero for none.
-func (s *Store) DueNotices(ctx context.Context, now time.Time, limit int) ([]payment.Notice, time.Time, error) {
-	var due []payment.Notice
-	var next time.Time
+// OwedHosts are the hosts to which notices are owed, with the time at which the first one for each is due.
+func (s *Store) OwedHosts(ctx context.Context) (map[string]time.Time, error) {
+	var hosts map[string]time.Time
 	err := s.read(ctx, func(r *reader) error {
-		due, next = nil, time.Time{}
-		err := r.query(func(r *row) error {
+		hosts = map[string]time.Time{}
+		return r.query(func(r *row) error {
+			hosts[r.text()] = r.time()
+			return nil
+		}, owedHosts)
+	})
+	return hosts, wrap(err, "owed notices")
+}
+
+// DueNotices lists notices for a host whose time has come, the oldest first.
+func (s *Store) DueNotices(ctx context.Context, host string, now time.Time, limit int) ([]payment.Notice, error) {
+	var due []payment.Notice
+	err := s.read(ctx, func(r *reader) error {
+		due = nil
+		return r.query(func(r *row) error {
 			due = append(due, r.notice())
 			return nil
-		}, dueNotices, millis(now), int64(limit))
-		return errors.Join(err, r.query(func(r *row) error {
-			next = r.time()
-			return nil
-		}, nextNotice, millis(now)))
+		}, dueNotices, host, millis(now), int64(limit))
 	})
-	return due, next, wrap(err, "due notices")
+	return due, wrap(err, "due notices")
 }
 
 // ClaimNotice takes a due notice in hand until the given time, counting a try, and returns it as it is then; false when somebody else was
@@ -79,7 +106,7 @@ func (s *Store) PutOffNotice(ctx context.Context, n payment.Notice, at time.Time
 	}), "put off notice %d of merchant %d", n.ID, n.Merchant)
 }
 
-// SettleNotice ends a notice: it was accepted, or is given up.
+// SettleNotice ends a notice, whoever has it in hand by now: it was accepted, or is given up.
 func (s *Store) SettleNotice(ctx context.Context, n payment.Notice, at time.Time, outcome string) error {
 	return wrap(s.write(ctx, func(t *txn) error {
 		_, err := t.exec(settleNotice, int64(n.Merchant), int64(n.ID), outcome, millis(at))
@@ -87,9 +114,28 @@ func (s *Store) SettleNotice(ctx context.Context, n payment.Notice, at time.Time
 	}), "settle notice %d of merchant %d", n.ID, n.Merchant)
 }
 
+// NoticeRecord is a notice and what has come of it.
+type NoticeRecord struct {
+	payment.Notice
+	Outcome   string    // What the last try met, for people; empty before.
+	SettledAt time.Time // When it was accepted or given up; zero before.
+}
+
 // Notices lists a merchant's notices in the order of their IDs, those after the given one, 1000 at most.
-func (s *Store) Notices(ctx context.Context, merchant payment.MerchantID, after payment.ID, limit int) ([]payment.Notice, error) {
-	return list(ctx, s, (*row).notice, selectNotices, merchant, after, limit)
+func (s *Store) Notices(ctx context.Context, merchant payment.MerchantID, after payment.ID, limit int) ([]NoticeRecord, error) {
+	scan := func(r *row) NoticeRecord { return NoticeRecord{r.notice(), r.text(), r.time()} }
+	return list(ctx, s, scan, selectNotices, merchant, after, limit)
+}
+
+// CountNotices counts the notices that are owed, and says when the first of them is or was due.
+func (s *Store) CountNotices(ctx context.Context) (owed int, first time.Time, err error) {
+	err = s.read(ctx, func(r *reader) error {
+		return r.query(func(r *row) error {
+			owed, first = int(r.int()), r.time()
+			return nil
+		}, countNotices)
+	})
+	return owed, first, wrap(err, "count notices")
 }
 
 // Webhooks.

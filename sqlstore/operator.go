@@ -364,6 +364,24 @@ func list[T any](ctx context.Context, s *Store, scan func(*row) T, text string, 
 	return rows, wrap(err, "list of merchant %d", merchant)
 }
 
+// listWhole is list for rows that may be spoiled: what can be read of them comes with the error.
+func listWhole[T any](ctx context.Context, s *Store, scan func(*row) (T, error), text string, merchant payment.MerchantID, after payment.ID,
+	limit int) ([]T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	results, err := list(ctx, s, func(r *row) result {
+		v, err := scan(r)
+		return result{v, err}
+	}, text, merchant, after, limit)
+	var rows []T
+	for _, r := range results {
+		rows, err = append(rows, r.value), errors.Join(err, r.err)
+	}
+	return rows, err
+}
+
 // Terminals.
 
 const terminalColumns = `terminals.id, terminals.public_id, terminals.store_id, terminals.name, terminals.disabled`
@@ -534,19 +552,7 @@ const selectCredentials = `SELECT ` + credentialColumns + ` FROM credentials WHE
 
 // Credentials lists a merchant's credentials in the order of their IDs, those after the given one, 1000 at most.
 func (s *Store) Credentials(ctx context.Context, merchant payment.MerchantID, after payment.ID, limit int) ([]payment.Credential, error) {
-	type result struct {
-		credential payment.Credential
-		err        error
-	}
-	results, err := list(ctx, s, func(r *row) result {
-		c, err := r.credential()
-		return result{c, err}
-	}, selectCredentials, merchant, after, limit)
-	var credentials []payment.Credential
-	for _, r := range results {
-		credentials, err = append(credentials, r.credential), errors.Join(err, r.err)
-	}
-	return credentials, err
+	return listWhole(ctx, s, (*row).credential, selectCredentials, merchant, after, limit)
 }
 
 const disableCredential = `UPDATE credentials SET disabled = $3 WHERE merchant_id = $1 AND id = $2`

@@ -1,5 +1,50 @@
 -- Made from migrations/ by go test -run Schema -update; read it, do not edit it.
 
+CREATE TABLE activation_codes (
+    merchant_id BIGINT NOT NULL REFERENCES merchants (id),
+    id          BIGINT NOT NULL,
+    store_id    BIGINT NOT NULL,
+    protocol    TEXT   NOT NULL,
+    app         TEXT   NOT NULL, -- '' for any.
+    sealed      TEXT   NOT NULL, -- Hexadecimal; the directory has the hash.
+    uses        BIGINT NOT NULL CHECK (uses >= 0), -- 0 for unlimited.
+    used        BIGINT NOT NULL CHECK (used >= 0 AND (uses = 0 OR used <= uses)),
+    expires_at  BIGINT NOT NULL, -- 0 for never.
+    created_at  BIGINT NOT NULL,
+    PRIMARY KEY (merchant_id, id),
+    FOREIGN KEY (merchant_id, store_id) REFERENCES stores (merchant_id, id)
+);
+
+CREATE TABLE batch_items (
+    merchant_id  BIGINT NOT NULL,
+    payment_id   BIGINT NOT NULL,
+    operation_id BIGINT NOT NULL,
+    batch_id     BIGINT NOT NULL,
+    counts       BIGINT NOT NULL CHECK (counts IN (0, 1)),
+    PRIMARY KEY (merchant_id, payment_id, operation_id),
+    FOREIGN KEY (merchant_id, batch_id) REFERENCES batches (merchant_id, id)
+);
+
+CREATE INDEX batch_items_batch ON batch_items (merchant_id, batch_id);
+
+CREATE TABLE batches (
+    merchant_id  BIGINT NOT NULL,
+    id           BIGINT NOT NULL,
+    acquirer     TEXT   NOT NULL,
+    currency     TEXT   NOT NULL CHECK (length(currency) = 3),
+    business_day BIGINT NOT NULL, -- The last day that is in it.
+    state        TEXT   NOT NULL CHECK (state IN ('open', 'balanced', 'out_of_balance')),
+    debits       BIGINT NOT NULL,
+    debit_minor  BIGINT NOT NULL,
+    credits      BIGINT NOT NULL,
+    credit_minor BIGINT NOT NULL,
+    uploaded     BIGINT NOT NULL, -- Movements that were uploaded because the totals differed at first.
+    code         TEXT   NOT NULL, -- The acquirer's last word.
+    created_at   BIGINT NOT NULL,
+    settled_at   BIGINT NOT NULL,
+    PRIMARY KEY (merchant_id, id)
+);
+
 CREATE TABLE credentials (
     merchant_id BIGINT NOT NULL REFERENCES merchants (id),
     id          BIGINT NOT NULL,
@@ -13,17 +58,43 @@ CREATE TABLE credentials (
     PRIMARY KEY (merchant_id, id)
 );
 
-CREATE TABLE directory (
-    kind        TEXT   NOT NULL CHECK (kind IN ('merchant', 'terminal', 'credential')),
+CREATE TABLE "directory" (
+    kind        TEXT   NOT NULL CHECK (kind IN ('merchant', 'terminal', 'credential', 'identity', 'device', 'client', 'code')),
     id          TEXT   NOT NULL,
     merchant_id BIGINT NOT NULL,
-    ref         BIGINT NOT NULL, -- The terminal or credential; 0 for the merchant itself.
+    ref         BIGINT NOT NULL, -- The row that the id stands for; 0 for the merchant itself.
     PRIMARY KEY (kind, id)
 );
 
 CREATE TABLE id_blocks (
     only_row BIGINT NOT NULL PRIMARY KEY CHECK (only_row = 1),
     next     BIGINT NOT NULL CHECK (next > 0 AND next <= 1000000000000)
+);
+
+CREATE TABLE identities (
+    merchant_id   BIGINT NOT NULL REFERENCES merchants (id),
+    id            BIGINT NOT NULL,
+    terminal_id   BIGINT NOT NULL,
+    protocol      TEXT   NOT NULL,
+    number        TEXT   NOT NULL,
+    vendor        TEXT   NOT NULL, -- '' for none, as whatever the device does not tell of itself.
+    maker         TEXT   NOT NULL,
+    serial        TEXT   NOT NULL,
+    model         TEXT   NOT NULL,
+    device_id     TEXT   NOT NULL,
+    client_number TEXT   NOT NULL,
+    name          TEXT   NOT NULL,
+    os            TEXT   NOT NULL,
+    sdk           TEXT   NOT NULL,
+    app           TEXT   NOT NULL,
+    disabled      BIGINT NOT NULL CHECK (disabled IN (0, 1)),
+    created_at    BIGINT NOT NULL,
+    key           TEXT   NOT NULL, -- Hexadecimal, sealed; '' for none, as the last key.
+    key_at        BIGINT NOT NULL,
+    last_key      TEXT   NOT NULL,
+    last_key_at   BIGINT NOT NULL,
+    PRIMARY KEY (merchant_id, id),
+    FOREIGN KEY (merchant_id, terminal_id) REFERENCES terminals (merchant_id, id)
 );
 
 CREATE TABLE incarnations (
@@ -67,6 +138,13 @@ CREATE TABLE methods (
     PRIMARY KEY (merchant_id, method)
 );
 
+CREATE TABLE newest_tokens (
+    merchant_id   BIGINT NOT NULL,
+    credential_id BIGINT NOT NULL,
+    token_id      TEXT   NOT NULL, -- Of the token, which is not kept.
+    PRIMARY KEY (merchant_id, credential_id)
+);
+
 CREATE TABLE notices (
     merchant_id BIGINT NOT NULL,
     id          BIGINT NOT NULL,
@@ -80,11 +158,13 @@ CREATE TABLE notices (
     due_at      BIGINT NOT NULL, -- 0 once it was accepted or given up.
     tries       BIGINT NOT NULL,
     outcome     TEXT   NOT NULL, -- What the last try met, for people.
-    settled_at  BIGINT NOT NULL,
+    settled_at  BIGINT NOT NULL, host TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (merchant_id, id)
 );
 
-CREATE INDEX notices_due ON notices (due_at) WHERE due_at > 0;
+CREATE INDEX notices_due ON notices (host, due_at) WHERE due_at > 0;
+
+CREATE INDEX notices_settled ON notices (settled_at) WHERE settled_at > 0;
 
 CREATE TABLE operations (
     merchant_id  BIGINT NOT NULL,
@@ -124,6 +204,8 @@ CREATE INDEX operations_due ON operations (owner, due_at) WHERE due_at > 0;
 
 CREATE INDEX operations_sealed ON operations (created_at) WHERE sealed <> '';
 
+CREATE INDEX operations_sealed_in_vain ON operations (settled_at) WHERE sealed <> '' AND state IN ('declined', 'reversed');
+
 CREATE TABLE payment_keys (
     merchant_id  BIGINT NOT NULL,
     scope        TEXT   NOT NULL,
@@ -134,6 +216,10 @@ CREATE TABLE payment_keys (
     closed_to    BIGINT NOT NULL, free_at BIGINT NOT NULL DEFAULT 0, answer  TEXT   NOT NULL DEFAULT '',
     PRIMARY KEY (merchant_id, scope, key)
 );
+
+CREATE INDEX payment_keys_closed ON payment_keys (closed_to) WHERE closed_to > 0;
+
+CREATE INDEX payment_keys_free ON payment_keys (free_at) WHERE free_at > 0;
 
 CREATE TABLE payments (
     merchant_id    BIGINT NOT NULL,
@@ -177,7 +263,28 @@ CREATE TABLE payments (
     PRIMARY KEY (merchant_id, id)
 );
 
+CREATE INDEX payments_by_time ON payments (merchant_id, created_at, id);
+
 CREATE INDEX payments_due ON payments (due_at) WHERE due_at > 0;
+
+CREATE TABLE pin_keys (
+    merchant_id BIGINT NOT NULL,
+    identity_id BIGINT NOT NULL,
+    id          BIGINT NOT NULL, -- In the order in which they were made.
+    sealed      TEXT   NOT NULL, -- Hexadecimal.
+    expires_at  BIGINT NOT NULL CHECK (expires_at > 0),
+    PRIMARY KEY (merchant_id, identity_id, id),
+    FOREIGN KEY (merchant_id, identity_id) REFERENCES identities (merchant_id, id)
+);
+
+CREATE INDEX pin_keys_expired ON pin_keys (expires_at);
+
+CREATE TABLE settings (
+    merchant_id BIGINT NOT NULL REFERENCES merchants (id),
+    protocol    TEXT   NOT NULL,
+    value       TEXT   NOT NULL, -- JSON.
+    PRIMARY KEY (merchant_id, protocol)
+);
 
 CREATE TABLE stores (
     merchant_id BIGINT NOT NULL REFERENCES merchants (id),
@@ -191,6 +298,11 @@ CREATE TABLE stores (
     UNIQUE (merchant_id, public_id)
 );
 
+CREATE TABLE terminal_numbers (
+    protocol TEXT   NOT NULL PRIMARY KEY,
+    next     BIGINT NOT NULL
+);
+
 CREATE TABLE terminals (
     merchant_id BIGINT NOT NULL REFERENCES merchants (id),
     id          BIGINT NOT NULL,
@@ -200,6 +312,13 @@ CREATE TABLE terminals (
     disabled    BIGINT NOT NULL CHECK (disabled IN (0, 1)),
     PRIMARY KEY (merchant_id, id),
     FOREIGN KEY (merchant_id, store_id) REFERENCES stores (merchant_id, id)
+);
+
+CREATE TABLE vendors (
+    number TEXT NOT NULL PRIMARY KEY,
+    name   TEXT NOT NULL,
+    sealed TEXT NOT NULL, -- Hexadecimal; its key.
+    apps   TEXT NOT NULL  -- With commas between.
 );
 
 CREATE TABLE webhooks (

@@ -207,7 +207,7 @@ func (t *token) Unseal(sealed, bound []byte) ([]byte, error) {
 		return err
 	})
 	switch {
-	case isCode(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_AEAD_DECRYPT_FAILED,
+	case isCode(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, pkcs11.CKR_DATA_INVALID,
 		pkcs11.CKR_GENERAL_ERROR): // SoftHSM's word for a wrong tag is the last.
 		return nil, ErrSealed
 	case err != nil:
@@ -379,7 +379,8 @@ func (k *tokenKey) MAC(data []byte) (mac [8]byte, err error) {
 		}
 	}
 	xor(mac[:], last)
-	return mac, k.Encrypt(mac[:], mac[:])
+	err = k.Encrypt(mac[:], mac[:])
+	return mac, err
 }
 
 func (k *tokenKey) Close() error {

@@ -37,12 +37,18 @@ const kekName = "kek.json"
 
 // Vault keeps keys. All methods may be called concurrently.
 type Vault struct {
-	secret []byte
+	secret hidden
 	module Module
 	opened *cache
 	mu     sync.RWMutex
-	keys   map[string][]byte // MAC keys, by purpose.
+	keys   map[string]hidden // MAC keys, by purpose.
 }
+
+// hidden keeps bytes out of reach of printers: fmt, given a struct that holds a vault in a field of its own, prints what it can reach
+// without asking the vault.
+type hidden func() []byte
+
+func hide(b []byte) hidden { return func() []byte { return b } }
 
 var _ payment.Vault = (*Vault)(nil)
 
@@ -90,7 +96,7 @@ func OpenModule(path string, module Module) (*Vault, error) {
 }
 
 func newVault(secret []byte, module Module) *Vault {
-	return &Vault{secret: secret, module: module, opened: newCache(), keys: map[string][]byte{}}
+	return &Vault{secret: hide(secret), module: module, opened: newCache(), keys: map[string]hidden{}}
 }
 
 func openSecret(path string) ([]byte, error) {
@@ -132,16 +138,16 @@ func (v *Vault) key(purpose string) []byte {
 	key, ok := v.keys[purpose]
 	v.mu.RUnlock()
 	if ok {
-		return key
+		return key()
 	}
-	key, err := hkdf.Key(sha256.New, v.secret, nil, "tillgate/mac/"+purpose, sha256.Size)
+	fresh, err := hkdf.Key(sha256.New, v.secret(), nil, "tillgate/mac/"+purpose, sha256.Size)
 	if err != nil {
 		panic("vault: " + err.Error()) // Only for impossible lengths.
 	}
 	v.mu.Lock()
-	v.keys[purpose] = key
+	v.keys[purpose] = hide(fresh)
 	v.mu.Unlock()
-	return key
+	return fresh
 }
 
 // Format hides the keys.

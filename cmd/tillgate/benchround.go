@@ -140,7 +140,7 @@ func (r *round) keptBytes(ctx context.Context) (int64, error) {
 // startSandbox starts the other party and returns its address.
 func (r *round) startSandbox(ctx context.Context) (walletURL string, err error) {
 	r.sandbox, err = r.spawn("sandbox", r.dir, []string{"TILLGATE_WALLET_KEY=" + r.key},
-		"sandbox", "--json", "--listen", "127.0.0.1:0", "--data", filepath.Join(r.dir, "sandbox"))
+		"sandbox", "--json", "--listen", "127.0.0.1:0", "--card-listen", "127.0.0.1:0", "--data", filepath.Join(r.dir, "sandbox"))
 	if err != nil {
 		return "", err
 	}
@@ -197,10 +197,11 @@ func merchantID(i int) string { return strconv.Itoa(1_000_000 + i) }
 // provision makes the merchants, each with a store, a terminal and a token, as operators' commands do: through the store, with nothing
 // beside it.
 func (r *round) provision(ctx context.Context) error {
-	store, keys, err := openTool(ctx, r.config())
+	t, err := openTool(ctx, r.config())
 	if err != nil {
 		return err
 	}
+	store, keys := t.store, t.vault
 	r.tokens = make([]string, r.Merchants)
 	makers, makersCtx := errgroup.WithContext(ctx)
 	makers.SetLimit(provisionAtOnce)
@@ -307,10 +308,11 @@ func commitGroups(before, after map[string]float64) *benchCommits {
 // readLedger asks our own books, with nothing beside us.
 func readLedger(ctx context.Context, where Config, merchants int) (ledgerSums, error) {
 	var sums ledgerSums
-	store, _, err := openTool(ctx, where)
+	t, err := openTool(ctx, where)
 	if err != nil {
 		return sums, err
 	}
+	store := t.store
 	for i := range merchants {
 		m, err := store.FindMerchantByPublicID(ctx, merchantID(i))
 		if err == nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,7 +36,12 @@ type Config struct {
 	SignalsListen string `toml:"signals_listen"` // Address of a NATS server in this process; empty for none.
 
 	Wallet WalletConfig `toml:"wallet"`
+	Card   CardConfig   `toml:"card"`
 	UPP    UPPConfig    `toml:"upp"`
+	UQPAY  UQPAYConfig  `toml:"uqpay"`
+	Upay   UpayConfig   `toml:"upay"`
+	Notify NotifyConfig `toml:"notify"`
+	Admin  AdminConfig  `toml:"admin"`
 }
 
 // WalletConfig is the wallet network.
@@ -48,6 +54,56 @@ type WalletConfig struct {
 	timeout time.Duration
 }
 
+// CardConfig is the card host. Without addresses there is none, and payments that are routed to it are refused.
+type CardConfig struct {
+	Hosts       string `toml:"hosts"`       // Addresses with commas between, such as "10.1.2.3:5000".
+	Member      string `toml:"member"`      // Our number at the host, up to 11 digits.
+	ZMKFile     string `toml:"zmk_file"`    // File with the components of the zone master key in hexadecimal, one per line.
+	Timeout     string `toml:"timeout"`     // Of one exchange, such as "10s".
+	Connections int    `toml:"connections"` // Lines that are kept to the host.
+	PINFormat   int    `toml:"pin_format"`  // ISO 9564 format of PIN blocks to the host: 0 or 3.
+
+	zmk     []string // From the file, or from TILLGATE_CARD_ZMK.
+	zmkText string
+	timeout time.Duration
+}
+
+// hosts are the addresses one by one.
+func (c *CardConfig) hosts() []string {
+	var list []string
+	for part := range strings.SplitSeq(c.Hosts, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+// UQPAYConfig is the UQPAY protocol.
+type UQPAYConfig struct {
+	Listen string `toml:"listen"` // An address of its own, at the root path; empty for none.
+}
+
+// UpayConfig is the Upay protocol.
+type UpayConfig struct {
+	Listen    string `toml:"listen"`     // An address of its own, at the root path, for clients that only let a host be configured; empty for none.
+	PublicURL string `toml:"public_url"` // Address as customers' phones and merchants see it; empty is the server's own.
+	KeyFile   string `toml:"key_file"`   // RSA key that signs callbacks, PEM; empty is upay-callback.pem in Data, made at the first start.
+	Logs      string `toml:"logs"`       // Folder of the logs that terminals upload; empty takes none.
+}
+
+// NotifyConfig says where callbacks and webhooks may go.
+type NotifyConfig struct {
+	AllowPrivate bool   `toml:"allow_private"` // Also to loopback and private addresses: for tests, and for receivers in the same house.
+	Allow        string `toml:"allow"`         // Prefixes with commas between that are allowed all the same, such as "10.20.0.0/16".
+}
+
+// AdminConfig is the operators' API.
+type AdminConfig struct {
+	Listen    string `toml:"listen"`     // An address of its own; empty serves it on the server's. "off" serves none.
+	TokenFile string `toml:"token_file"` // File of the operator's token; empty is operator.token in Data, made at the first start.
+}
+
 // UPPConfig is the UPP protocol.
 type UPPConfig struct {
 	Listen     string `toml:"listen"`      // An address of its own, at the root path, for clients that only let a host be configured; empty for none.
@@ -56,28 +112,42 @@ type UPPConfig struct {
 
 // defaultConfig is the configuration before file, environment and flags.
 func defaultConfig() Config {
-	return Config{Listen: "127.0.0.1:8080", Data: "tillgate-data", Log: "info", Wallet: WalletConfig{Timeout: "10s"}}
+	return Config{Listen: "127.0.0.1:8080", Data: "tillgate-data", Log: "info", Wallet: WalletConfig{Timeout: "10s"},
+		Card: CardConfig{Timeout: "10s", Connections: 4}}
 }
 
 // environment lists the variables that override the file, and what they set.
 func (c *Config) environment() map[string]*string {
 	return map[string]*string{
-		"TILLGATE_LISTEN":          &c.Listen,
-		"TILLGATE_METRICS":         &c.Metrics,
-		"TILLGATE_DATA":            &c.Data,
-		"TILLGATE_DATABASE":        &c.Database,
-		"TILLGATE_SECRET":          &c.Secret,
-		"TILLGATE_SIGNALS":         &c.Signals,
-		"TILLGATE_SIGNALS_LISTEN":  &c.SignalsListen,
-		"TILLGATE_TLS_CERT":        &c.TLSCert,
-		"TILLGATE_TLS_KEY":         &c.TLSKey,
-		"TILLGATE_LOG":             &c.Log,
-		"TILLGATE_WALLET_URL":      &c.Wallet.URL,
-		"TILLGATE_WALLET_KEY_FILE": &c.Wallet.KeyFile,
-		"TILLGATE_WALLET_KEY":      &c.Wallet.key,
-		"TILLGATE_WALLET_TIMEOUT":  &c.Wallet.Timeout,
-		"TILLGATE_UPP_CARD_TOKENS": &c.UPP.CardTokens,
-		"TILLGATE_UPP_LISTEN":      &c.UPP.Listen,
+		"TILLGATE_LISTEN":           &c.Listen,
+		"TILLGATE_METRICS":          &c.Metrics,
+		"TILLGATE_DATA":             &c.Data,
+		"TILLGATE_DATABASE":         &c.Database,
+		"TILLGATE_SECRET":           &c.Secret,
+		"TILLGATE_SIGNALS":          &c.Signals,
+		"TILLGATE_SIGNALS_LISTEN":   &c.SignalsListen,
+		"TILLGATE_TLS_CERT":         &c.TLSCert,
+		"TILLGATE_TLS_KEY":          &c.TLSKey,
+		"TILLGATE_LOG":              &c.Log,
+		"TILLGATE_WALLET_URL":       &c.Wallet.URL,
+		"TILLGATE_WALLET_KEY_FILE":  &c.Wallet.KeyFile,
+		"TILLGATE_WALLET_KEY":       &c.Wallet.key,
+		"TILLGATE_WALLET_TIMEOUT":   &c.Wallet.Timeout,
+		"TILLGATE_UPP_CARD_TOKENS":  &c.UPP.CardTokens,
+		"TILLGATE_UPP_LISTEN":       &c.UPP.Listen,
+		"TILLGATE_UQPAY_LISTEN":     &c.UQPAY.Listen,
+		"TILLGATE_UPAY_LISTEN":      &c.Upay.Listen,
+		"TILLGATE_UPAY_PUBLIC_URL":  &c.Upay.PublicURL,
+		"TILLGATE_UPAY_KEY_FILE":    &c.Upay.KeyFile,
+		"TILLGATE_UPAY_LOGS":        &c.Upay.Logs,
+		"TILLGATE_CARD_HOSTS":       &c.Card.Hosts,
+		"TILLGATE_CARD_MEMBER":      &c.Card.Member,
+		"TILLGATE_CARD_ZMK_FILE":    &c.Card.ZMKFile,
+		"TILLGATE_CARD_ZMK":         &c.Card.zmkText,
+		"TILLGATE_CARD_TIMEOUT":     &c.Card.Timeout,
+		"TILLGATE_NOTIFY_ALLOW":     &c.Notify.Allow,
+		"TILLGATE_ADMIN_LISTEN":     &c.Admin.Listen,
+		"TILLGATE_ADMIN_TOKEN_FILE": &c.Admin.TokenFile,
 	}
 }
 
@@ -123,6 +193,15 @@ func (c *Config) validate() error {
 	if c.Wallet.timeout, err = time.ParseDuration(c.Wallet.Timeout); err != nil || c.Wallet.timeout < 100*time.Millisecond || c.Wallet.timeout > time.Minute {
 		return fmt.Errorf("wallet.timeout: %q is not a time between 100ms and 1m", c.Wallet.Timeout)
 	}
+	if err := c.Card.validate(); err != nil {
+		return err
+	}
+	if c.Upay.KeyFile == "" {
+		c.Upay.KeyFile = filepath.Join(c.Data, "upay-callback.pem")
+	}
+	if c.Admin.TokenFile == "" {
+		c.Admin.TokenFile = filepath.Join(c.Data, "operator.token")
+	}
 	if c.UPP.CardTokens != "" {
 		u, err := url.Parse(c.UPP.CardTokens)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
@@ -142,6 +221,43 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// validate checks the card host's settings, and reads its key.
+func (c *CardConfig) validate() error {
+	if len(c.hosts()) == 0 {
+		return nil
+	}
+	for _, host := range c.hosts() {
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			return fmt.Errorf("card.hosts: %q is not an address such as 10.1.2.3:5000", host)
+		}
+	}
+	if c.Member == "" || len(c.Member) > 11 || strings.Trim(c.Member, "0123456789") != "" {
+		return fmt.Errorf("card.member: %q is not a number of up to 11 digits", c.Member)
+	}
+	var err error
+	if c.timeout, err = time.ParseDuration(c.Timeout); err != nil || c.timeout < 100*time.Millisecond || c.timeout > time.Minute {
+		return fmt.Errorf("card.timeout: %q is not a time between 100ms and 1m", c.Timeout)
+	}
+	if c.Connections < 1 || c.Connections > 64 {
+		return fmt.Errorf("card.connections: %d is not between 1 and 64", c.Connections)
+	}
+	if c.PINFormat != 0 && c.PINFormat != 3 {
+		return fmt.Errorf("card.pin_format: %d is not 0 or 3", c.PINFormat)
+	}
+	if c.ZMKFile != "" {
+		text, err := os.ReadFile(c.ZMKFile)
+		if err != nil {
+			return fmt.Errorf("card.zmk_file: %w", err)
+		}
+		c.zmkText = string(text)
+	}
+	if c.zmk = strings.Fields(c.zmkText); len(c.zmk) == 0 {
+		return errors.New("card.zmk_file: name the file with the zone master key, or set TILLGATE_CARD_ZMK")
+	}
+	c.zmkText = ""
+	return nil
+}
+
 // store is where the rows are.
 func (c *Config) store(tool bool) sqlstore.Config {
 	if c.Database != "" {
@@ -155,7 +271,10 @@ func (c *Config) dump() map[string]any {
 	return map[string]any{
 		"listen": c.Listen, "metrics": c.Metrics, "data": c.Data, "database": c.store(false).Place(),
 		"signals": c.Signals, "signals_listen": c.SignalsListen, "secret": c.Secret, "tls": c.TLSCert != "", "log": c.Log,
-		"wallet_url": c.Wallet.URL, "wallet_timeout": c.Wallet.timeout.String(), "wallet_key": "***", "upp_listen": c.UPP.Listen, "upp_card_tokens": c.UPP.CardTokens,
+		"card_hosts": c.Card.Hosts, "card_member": c.Card.Member, "card_timeout": c.Card.Timeout, "card_zmk": "***", "uqpay_listen": c.UQPAY.Listen,
+		"upay_listen": c.Upay.Listen, "upay_public_url": c.Upay.PublicURL, "notify_allow_private": c.Notify.AllowPrivate, "notify_allow": c.Notify.Allow,
+		"admin_listen": c.Admin.Listen,
+		"wallet_url":   c.Wallet.URL, "wallet_timeout": c.Wallet.timeout.String(), "wallet_key": "***", "upp_listen": c.UPP.Listen, "upp_card_tokens": c.UPP.CardTokens,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +34,8 @@ const devFile = "dev.json"
 type devCommand struct {
 	Listen        string `default:"127.0.0.1:8080" help:"Address of the server; with port 0 every listener takes a free port."`
 	SandboxListen string `name:"sandbox-listen" help:"Address of the sandbox. Without it: the server's host, port 8090 (or a free one when --listen has port 0)."`
+	CardListen    string `name:"card-listen" help:"Address of the sandbox's card host. Without it: the server's host, port 8091 (or a free one when --listen has port 0)."`
+	Webhook       string `name:"uqpay-webhook" help:"Address to which UQPAY's events are posted."`
 	Data          string `type:"path" default:"tillgate-dev" help:"Folder of the database, the sandbox's books and dev.json."`
 	PublicURL     string `name:"public-url" help:"Address of the sandbox as a phone sees it, such as http://192.168.1.20:8090, so that a phone can open a QR code. Listen on that address too: --listen 0.0.0.0:8080."`
 	Log           string `default:"warn" help:"debug, info, warn or error; lines go to standard error."`
@@ -47,6 +51,8 @@ type devInfo struct {
 	WalletCodes []devWalletCode       `json:"wallet_codes"`
 	Triggers    []devTrigger          `json:"triggers"`
 	TestCards   []devTestCard         `json:"test_cards"`
+	Cards       []devCard             `json:"cards"`
+	Admin       adminInfo             `json:"admin"`
 	Merchants   map[string]devAccount `json:"merchants"`
 }
 
@@ -61,8 +67,27 @@ type devUPP struct {
 }
 
 type devSandbox struct {
-	URL      string `json:"url"`
-	BooksURL string `json:"books_url"`
+	URL          string `json:"url"`
+	BooksURL     string `json:"books_url"`
+	CardAddress  string `json:"card_address"` // Of the card host, TCP.
+	CardBooksURL string `json:"card_books_url"`
+	CardResetURL string `json:"card_reset_url"` // POST forgets PIN tries and balances.
+}
+
+// devCard is a card of the sandbox's issuer. Only strict ones have an issuer master key: their cryptograms are checked.
+type devCard struct {
+	PAN             string `json:"pan"`
+	Brand           string `json:"brand"`
+	ExpiryMonth     string `json:"expiry_month"`
+	ExpiryYear      string `json:"expiry_year"`
+	PIN             string `json:"pin"`
+	CVV2            string `json:"cvv2"`
+	Track2          string `json:"track2"`
+	PSN             string `json:"psn"`
+	Behaviour       string `json:"behaviour"`
+	EMV             string `json:"emv"` // strict or any.
+	IssuerMasterKey string `json:"issuer_master_key,omitempty"`
+	NearsExpiry     bool   `json:"nears_expiry,omitempty"`
 }
 
 type devWalletCode struct {
@@ -79,6 +104,7 @@ type devTestCard struct {
 type devTrigger struct {
 	Amount    string `json:"amount"`
 	Behaviour string `json:"behaviour"`
+	At        string `json:"at"` // wallet, card, or both.
 }
 
 // devAccount is a demo merchant, by its market.
@@ -134,27 +160,45 @@ func (c *devCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	walletKey := make([]byte, 32)
-	rand.Read(walletKey) // Never fails. Both sides live in this process, so a key of its own each time will do.
+	cardListen, err := c.partyAddress(c.CardListen, "8091")
+	if err != nil {
+		return err
+	}
+	// Both sides live in this process, so keys of their own each time will do.
+	walletKey, zmk := make([]byte, 32), make([]byte, 16)
+	rand.Read(walletKey) // Never fails.
+	rand.Read(zmk)
 	cfg := defaultConfig()
 	cfg.Listen, cfg.Data = c.Listen, c.Data
 	cfg.Wallet.key = base64.RawURLEncoding.EncodeToString(walletKey)
 	cfg.Wallet.URL = "http://to.be.set" // The sandbox's, once it listens.
-	if err := cfg.validate(); err != nil {
-		return err
-	}
-	s, err := newServer(e.ctx, cfg, log) // Takes the lock of the data folder, before the sandbox opens its books in it.
+	cfg.Card.Member, cfg.Card.zmkText = devMember, hex.EncodeToString(zmk)
+	cfg.Notify.AllowPrivate = true
+	cardHost, err := listen("card host", cardListen) // Before the server, which is told its address.
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.run(e, s, sandboxListen, cfg.Wallet.key, log), s.close())
+	cfg.Card.Hosts = cardHost.Addr().String()
+	if err := cfg.validate(); err != nil {
+		return errors.Join(err, cardHost.Close())
+	}
+	s, err := newServer(e.ctx, cfg, log) // Takes the lock of the data folder, before the sandbox opens its books in it.
+	if err != nil {
+		return errors.Join(err, cardHost.Close())
+	}
+	keys := partyKeys{wallet: cfg.Wallet.key, zmk: hex.EncodeToString(zmk), member: devMember}
+	return errors.Join(c.run(e, s, sandboxListen, cardHost, keys, log), s.close())
 }
 
-func (c *devCommand) run(e *env, s *server, sandboxListen, walletKey string, log *slog.Logger) (err error) {
+// devMember is the server's number at the sandbox's card host.
+const devMember = "100200"
+
+func (c *devCommand) run(e *env, s *server, sandboxListen string, cardHost net.Listener, keys partyKeys, log *slog.Logger) (err error) {
 	path := filepath.Join(c.Data, devFile)
 	if err := removeFile(path); err != nil { // Of an earlier run: nobody shall begin with it.
 		return err
 	}
+	defer func() { _ = cardHost.Close() }() // Closed already if it was served.
 	tokens, err := provision(e.ctx, s.store, s.vault)
 	if err != nil {
 		return fmt.Errorf("demo data: %w", err)
@@ -162,13 +206,13 @@ func (c *devCommand) run(e *env, s *server, sandboxListen, walletKey string, log
 	if err := s.listen(); err != nil {
 		return err
 	}
-	p, err := newParty(sandboxListen, c.Data, walletKey, c.PublicURL, log)
+	p, err := newParty(sandboxListen, cardHost, c.Data, keys, c.PublicURL, log)
 	if err != nil {
 		return err
 	}
 	s.link.Client.BaseURL, s.upp.CardTokens = p.url(), p.publicURL()+"/cards/tokens" // Nothing is served yet.
 	info := devInfo{Ready: true, URL: s.url(), Sandbox: p.info(), WalletCodes: walletCodes(), Triggers: triggers(), TestCards: testCards(),
-		Merchants: map[string]devAccount{},
+		Cards: p.cards(), Admin: adminInfo{URL: s.adminURL, Token: s.token}, Merchants: map[string]devAccount{},
 		UPP: devUPP{BaseURL: s.url() + "/upp", Token: tokens["token"], PublicToken: tokens["public_token"], OtherToken: tokens["other_token"],
 			WebWidgetScript: s.url() + "/upp" + upp.WebWidgetPath, CardWidgetScript: s.url() + "/upp" + upp.CardWidgetPath}}
 	for _, m := range markets {
@@ -208,17 +252,22 @@ func (c *devCommand) sandboxAddress() (string, error) {
 			return "", fmt.Errorf("--public-url: %q is not an address such as http://192.168.1.20:8090", c.PublicURL)
 		}
 	}
-	if c.SandboxListen != "" {
-		return c.SandboxListen, nil
+	return c.partyAddress(c.SandboxListen, "8090")
+}
+
+// partyAddress is an address that was given, or a port beside the server's.
+func (c *devCommand) partyAddress(given, beside string) (string, error) {
+	if given != "" {
+		return given, nil
 	}
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return "", fmt.Errorf("--listen: %q is not host:port", c.Listen)
 	}
 	if port == "0" {
-		return net.JoinHostPort(host, "0"), nil
+		beside = "0"
 	}
-	return net.JoinHostPort(host, "8090"), nil
+	return net.JoinHostPort(host, beside), nil
 }
 
 // provision makes the demo merchants and their credentials, unless they are there. Tokens are derived from the installation secret, so
@@ -243,6 +292,9 @@ func (m market) provision(ctx context.Context, store *sqlstore.Store, keys *vaul
 		methods := map[string]payment.Method{}
 		for name, rate := range devMethods {
 			methods[name] = payment.Method{Acquirer: walletAcquirer, Rate: rate}
+			if name == upp.ProviderFinancialCard {
+				methods[name] = payment.Method{Acquirer: cardAcquirer, Rate: rate}
+			}
 		}
 		merchant, err = store.AddMerchant(ctx, payment.Merchant{PublicID: m.public, CompanyName: m.company, Name: m.trading, Currencies: m.currencies, Methods: methods})
 	}
@@ -297,10 +349,19 @@ func walletCodes() []devWalletCode {
 	return out
 }
 
+// triggers are the amounts that make either party of the sandbox behave in some way.
 func triggers() []devTrigger {
 	var out []devTrigger
 	for _, t := range sandbox.Triggers() {
-		out = append(out, devTrigger(t))
+		out = append(out, devTrigger{t.Amount, t.Behaviour, "wallet"})
+	}
+	for _, t := range sandbox.CardTriggers() {
+		both := slices.IndexFunc(out, func(o devTrigger) bool { return o.Amount == t.Amount && o.Behaviour == t.Behaviour })
+		if both >= 0 {
+			out[both].At = "both"
+			continue
+		}
+		out = append(out, devTrigger{t.Amount, t.Behaviour, "card"})
 	}
 	return out
 }
@@ -342,15 +403,20 @@ func startPage(w io.Writer, info devInfo, path string) error {
 	return err
 }
 
-// party is the sandbox with its listener: a separate party, reached over its wire only.
+// party is the sandbox with its listeners: separate parties, reached over their wires only.
 type party struct {
 	network  *sandbox.Network
 	listener net.Listener
+	host     *sandbox.CardHost
+	cardHost net.Listener // Where the card host listens.
 	public   string
 	log      *slog.Logger
 }
 
-func newParty(address, dir, key, public string, log *slog.Logger) (*party, error) {
+// partyKeys are what members and the sandbox share.
+type partyKeys struct{ wallet, zmk, member string }
+
+func newParty(address string, cardHost net.Listener, dir string, keys partyKeys, public string, log *slog.Logger) (*party, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("sandbox folder: %w", err)
 	}
@@ -358,12 +424,34 @@ func newParty(address, dir, key, public string, log *slog.Logger) (*party, error
 	if err != nil {
 		return nil, err
 	}
-	p := &party{listener: l, public: strings.TrimRight(public, "/"), log: log}
-	p.network, err = sandbox.Open(sandbox.Config{Dir: dir, Key: key, PublicURL: p.publicURL, Now: time.Now, Rand: rand.Reader, Log: log})
+	p := &party{listener: l, cardHost: cardHost, public: strings.TrimRight(public, "/"), log: log}
+	p.network, err = sandbox.Open(sandbox.Config{Dir: dir, Key: keys.wallet, PublicURL: p.publicURL, Now: time.Now, Rand: rand.Reader, Log: log})
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	p.host, err = sandbox.OpenCards(sandbox.CardConfig{Dir: dir, ZMK: keys.zmk, Member: keys.member, Now: time.Now, Rand: rand.Reader, Log: log})
+	if err != nil {
+		return nil, errors.Join(err, p.network.Close(), l.Close())
+	}
 	return p, nil
+}
+
+// handler serves the wallet network, and the card host's books beside it.
+func (p *party) handler() http.Handler {
+	mux := http.NewServeMux()
+	cards := p.host.Handler()
+	mux.Handle("/cards/books", cards)
+	mux.Handle("/cards/reset", cards)
+	mux.Handle("/", p.network.Handler())
+	return mux
+}
+
+func (p *party) cards() []devCard {
+	var out []devCard
+	for _, c := range p.host.Cards() {
+		out = append(out, devCard(c))
+	}
+	return out
 }
 
 func (p *party) url() string { return "http://" + p.listener.Addr().String() }
@@ -375,14 +463,18 @@ func (p *party) publicURL() string {
 	return p.url()
 }
 
-func (p *party) info() devSandbox { return devSandbox{URL: p.url(), BooksURL: p.url() + "/books"} }
+func (p *party) info() devSandbox {
+	return devSandbox{URL: p.url(), BooksURL: p.url() + "/books", CardAddress: p.cardHost.Addr().String(), CardBooksURL: p.url() + "/cards/books",
+		CardResetURL: p.url() + "/cards/reset"}
+}
 
 func (p *party) run(ctx context.Context, started func() error) error {
-	srv := sandboxServer(p.network, p.log)
+	srv := sandboxServer(p.handler(), p.log)
 	var parts errgroup.Group
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	parts.Go(func() error { return p.network.Run(ctx) })
+	parts.Go(func() error { return p.host.Serve(ctx, p.cardHost) })
 	parts.Go(func() error {
 		defer stop()
 		if err := srv.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -400,7 +492,7 @@ func (p *party) run(ctx context.Context, started func() error) error {
 	if srv.Shutdown(stopCtx) != nil {
 		_ = srv.Close() // What it holds on purpose ends with it.
 	}
-	return errors.Join(err, parts.Wait(), p.network.Close())
+	return errors.Join(err, parts.Wait(), p.network.Close(), p.host.Close())
 }
 
 type envCommand struct {

@@ -19,9 +19,12 @@ var house = map[string][]string{
 	"emv":                {},
 	"ledger":             {"money"},
 	"payment":            {"money", "card", "ledger"},
-	"admin":              {"ledger", "payment", "terminal"},
+	"admin":              {"payment", "settlement", "sqlstore", "terminal"},
+	"settlement":         {"money", "payment"},
 	"vault":              {"payment", "card"},
-	"sqlstore":           {"money", "ledger", "payment", "internal/fault"},
+	"sqlstore":           {"money", "ledger", "payment", "settlement", "terminal", "internal/fault"},
+	"terminal":           {"payment"},
+	"notify":             {"payment"},
 	"acquirer/wallet":    {"money", "payment", "internal/fault"},
 	"protocol/upp":       {"money", "payment", "internal/access"},
 	"protocol/qfpay":     {"money", "payment"},
@@ -32,7 +35,7 @@ var house = map[string][]string{
 	"internal/access":    {},
 	"internal/fault":     {},
 	"cmd/tillgate":       nil, // Wiring: everything.
-	"sqlstore/storetest": {"money", "ledger", "payment"},
+	"sqlstore/storetest": {"money", "ledger", "payment", "terminal"},
 }
 
 func TestImports(t *testing.T) {

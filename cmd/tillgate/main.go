@@ -32,9 +32,15 @@ type cli struct {
 	Serve      serveCommand      `cmd:"" help:"Run the server, for production."`
 	Sandbox    sandboxCommand    `cmd:"" help:"Run the sandbox's wallet network alone, for tests of a server."`
 	Bench      benchCommand      `cmd:"" help:"Measure how many payments a second this machine takes durably, and check that each was taken once."`
+	Ledger     ledgerCommand     `cmd:"" help:"Show a merchant's journal entries, or its balances."`
+	Batch      batchCommand      `cmd:"" help:"Close and list settlement batches."`
 	Merchant   merchantCommand   `cmd:"" help:"Add, list, enable and disable merchants."`
 	Store      storeCommand      `cmd:"" help:"Add, list, enable and disable stores."`
 	Terminal   terminalCommand   `cmd:"" help:"Add, list, enable and disable terminals."`
+	Code       codeCommand       `cmd:"" help:"Make, list and end activation codes, with which terminals let themselves in."`
+	Vendor     vendorCommand     `cmd:"" help:"Add and list the vendors whose software activates terminals."`
+	Settings   settingsCommand   `cmd:"" help:"Show and set a merchant's settings for a protocol."`
+	Webhook    webhookCommand    `cmd:"" help:"Add, list and remove the addresses to which merchants want events."`
 	Credential credentialCommand `cmd:"" help:"Add, list, enable and disable what callers prove themselves with."`
 	Method     methodCommand     `cmd:"" help:"Set and list the payment methods that a merchant takes."`
 }

@@ -1,32 +1,48 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/tillgate/tillgate/payment"
-	"github.com/tillgate/tillgate/sqlstore"
-	"github.com/tillgate/tillgate/vault"
+	"github.com/tillgate/tillgate/admin"
 )
 
-// on is where operators' commands find the rows, and how they print.
+// on is where operators' commands find the rows, and how they print. They call the admin API: of a running server, over the network or
+// through the file that it leaves in its data folder; or, when none runs, of themselves over the folder's store.
 type on struct {
-	Config string `short:"c" type:"path" help:"Configuration file of the server, for its data folder."`
-	Data   string `type:"path" help:"Data folder of the server, which may be running."`
-	JSON   bool   `help:"Print JSON."`
+	Config    string `short:"c" type:"path" help:"Configuration file of the server, for its data folder."`
+	Data      string `type:"path" help:"Data folder of the server, which may be running."`
+	Server    string `help:"Address of a running server's admin API, such as https://pay.example.com. Needs --token-file, or TILLGATE_OPERATOR_TOKEN."`
+	TokenFile string `name:"token-file" type:"path" help:"File with the operator's token."`
+	JSON      bool   `help:"Print JSON."`
 }
 
-// open opens the store beside its server and runs fn with it.
-func (o on) open(e *env, fn func(*sqlstore.Store, *vault.Vault) error) error {
+// open runs fn with a client of the admin API.
+func (o on) open(e *env, fn func(*admin.Client) error) error {
+	if o.Server != "" {
+		token := e.getenv("TILLGATE_OPERATOR_TOKEN")
+		if o.TokenFile != "" {
+			text, err := os.ReadFile(o.TokenFile)
+			if err != nil {
+				return fmt.Errorf("--token-file: %w", err)
+			}
+			token = strings.TrimSpace(string(text))
+		}
+		if token == "" {
+			return errors.New("give the operator's token: --token-file, or TILLGATE_OPERATOR_TOKEN in the environment")
+		}
+		return fn(&admin.Client{BaseURL: o.Server, Token: token})
+	}
 	cfg, err := loadConfig(o.Config, e.getenv)
 	if err != nil {
 		return err
@@ -34,11 +50,39 @@ func (o on) open(e *env, fn func(*sqlstore.Store, *vault.Vault) error) error {
 	if o.Data != "" {
 		cfg.Data = o.Data
 	}
-	store, keys, err := openTool(e.ctx, cfg)
+	if c := runningServer(cfg.Data); c != nil {
+		return fn(c)
+	}
+	t, err := openTool(e.ctx, cfg)
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(store, keys), store.Close())
+	return errors.Join(fn(admin.Local(t.admin(""))), t.close())
+}
+
+// adminFile is the file in the data folder through which a running server lets operators' commands in.
+const adminFile = "admin.json"
+
+// adminInfo is what adminFile holds.
+type adminInfo struct {
+	URL   string `json:"url"`
+	Token string `json:"token"`
+}
+
+// runningServer is a client of the server that runs on a data folder; nil when none does.
+func runningServer(data string) *admin.Client {
+	text, err := os.ReadFile(filepath.Join(data, adminFile))
+	var info adminInfo
+	if err != nil || json.Unmarshal(text, &info) != nil {
+		return nil
+	}
+	client := &http.Client{Timeout: 2 * time.Second}
+	res, err := client.Get(strings.TrimRight(info.URL, "/") + admin.Prefix + "/openapi.json")
+	if err != nil {
+		return nil // The file was left by one that died.
+	}
+	_ = res.Body.Close()
+	return &admin.Client{BaseURL: info.URL, Token: info.Token}
 }
 
 // print writes rows as JSON, or as a table.
@@ -53,38 +97,37 @@ func (o on) print(e *env, rows any, table func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// listPage is how many rows a list asks for at once.
-const listPage = 500
-
-// all reads a list to its end, page by page.
-func all[T any, K any](page func(after K, limit int) ([]T, error), key func(T) K) ([]T, error) {
-	rows, after := []T{}, *new(K)
-	for {
-		next, err := page(after, listPage)
+// list prints a list: its heading, and a line for each row.
+func list[T any](e *env, o on, path string, query url.Values, heading string, line func(T) []any) error {
+	return o.open(e, func(c *admin.Client) error {
+		rows, err := admin.All[T](e.ctx, c, path, query)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		rows = append(rows, next...)
-		if len(next) < listPage {
-			return rows, nil
-		}
-		after = key(next[len(next)-1])
-	}
+		return o.print(e, rows, func(w io.Writer) {
+			fmt.Fprintln(w, heading)
+			for _, r := range rows {
+				cells := line(r)
+				fmt.Fprintf(w, strings.Repeat("%v\t", len(cells)-1)+"%v\n", cells...)
+			}
+		})
+	})
 }
 
-func merchantOf(e *env, s *sqlstore.Store, publicID string) (payment.Merchant, error) {
-	m, err := s.FindMerchantByPublicID(e.ctx, publicID)
-	if errors.Is(err, payment.ErrNotFound) {
-		return m, fmt.Errorf("there is no merchant %s; list them with: tillgate merchant list", publicID)
-	}
-	return m, err
+// send makes one call and prints its answer; said words it for people.
+func send[T any](e *env, o on, method, path string, in any, said func(T) string) error {
+	return o.open(e, func(c *admin.Client) error {
+		var row T
+		if err := c.Do(e.ctx, method, path, in, &row); err != nil {
+			return err
+		}
+		return o.print(e, row, func(w io.Writer) { fmt.Fprintln(w, said(row)) })
+	})
 }
 
-func state(disabled bool) string {
-	if disabled {
-		return "disabled"
-	}
-	return "active"
+// of is a path below a merchant.
+func of(merchant string, parts ...string) string {
+	return admin.Path(append([]string{"merchants", merchant}, parts...)...)
 }
 
 // Merchants.
@@ -96,18 +139,6 @@ type merchantCommand struct {
 	Enable  merchantEnable  `cmd:"" help:"Enable a merchant again."`
 }
 
-type merchantRow struct {
-	Merchant   string   `json:"merchant"`
-	Company    string   `json:"company"`
-	Name       string   `json:"name"`
-	Currencies []string `json:"currencies"`
-	State      string   `json:"state"`
-}
-
-func rowOfMerchant(m payment.Merchant) merchantRow {
-	return merchantRow{m.PublicID, m.CompanyName, m.Name, m.Currencies, state(m.Disabled)}
-}
-
 type merchantAdd struct {
 	on
 	ID       string   `required:"" help:"Public number, digits, such as 740218."`
@@ -117,39 +148,20 @@ type merchantAdd struct {
 }
 
 func (c *merchantAdd) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		for i := range c.Currency {
-			c.Currency[i] = strings.ToUpper(c.Currency[i])
-		}
-		m, err := s.AddMerchant(e.ctx, payment.Merchant{PublicID: c.ID, CompanyName: c.Company, Name: c.Name, Currencies: c.Currency})
-		if err != nil {
-			return err
-		}
-		return c.print(e, rowOfMerchant(m), func(w io.Writer) {
-			fmt.Fprintf(w, "Merchant %s added. Next: tillgate store add --merchant %s …, tillgate method set --merchant %s …\n", c.ID, c.ID, c.ID)
-		})
+	for i := range c.Currency {
+		c.Currency[i] = strings.ToUpper(c.Currency[i])
+	}
+	in := admin.Merchant{Merchant: c.ID, Company: c.Company, Name: c.Name, Currencies: c.Currency}
+	return send(e, c.on, "POST", "/merchants", in, func(m admin.Merchant) string {
+		return fmt.Sprintf("Merchant %s added. Next: tillgate store add --merchant %s …, tillgate method set --merchant %s …", m.Merchant, m.Merchant, m.Merchant)
 	})
 }
 
 type merchantList struct{ on }
 
 func (c *merchantList) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		merchants, err := all(func(after payment.MerchantID, n int) ([]payment.Merchant, error) { return s.Merchants(e.ctx, after, n) },
-			func(m payment.Merchant) payment.MerchantID { return m.ID })
-		if err != nil {
-			return err
-		}
-		rows := []merchantRow{}
-		for _, m := range merchants {
-			rows = append(rows, rowOfMerchant(m))
-		}
-		return c.print(e, rows, func(w io.Writer) {
-			fmt.Fprintln(w, "MERCHANT\tNAME\tCOMPANY\tCURRENCIES\tSTATE")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Merchant, r.Name, r.Company, strings.Join(r.Currencies, ","), r.State)
-			}
-		})
+	return list(e, c.on, "/merchants", nil, "MERCHANT\tNAME\tCOMPANY\tCURRENCIES\tSTATE", func(m admin.Merchant) []any {
+		return []any{m.Merchant, m.Name, m.Company, strings.Join(m.Currencies, ","), m.State}
 	})
 }
 
@@ -158,45 +170,31 @@ type merchantDisable struct {
 	ID string `arg:"" help:"Public number of the merchant."`
 }
 
-func (c *merchantDisable) Run(e *env) error { return setMerchant(e, c.on, c.ID, true) }
+func (c *merchantDisable) Run(e *env) error { return setMerchant(e, c.on, c.ID, admin.Disabled) }
 
 type merchantEnable merchantDisable
 
-func (c *merchantEnable) Run(e *env) error { return setMerchant(e, c.on, c.ID, false) }
+func (c *merchantEnable) Run(e *env) error { return setMerchant(e, c.on, c.ID, admin.Active) }
 
-func setMerchant(e *env, o on, id string, disabled bool) error {
-	return o.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, id)
-		if err == nil {
-			err = s.SetMerchantDisabled(e.ctx, m.ID, disabled)
-		}
-		if err != nil {
-			return err
-		}
-		m.Disabled = disabled
-		return o.print(e, rowOfMerchant(m), func(w io.Writer) { fmt.Fprintf(w, "Merchant %s is %s.\n", id, state(disabled)) })
+func setMerchant(e *env, o on, id, state string) error {
+	return send(e, o, "PATCH", of(id), admin.Switch{State: state}, func(m admin.Merchant) string {
+		return fmt.Sprintf("Merchant %s is %s.", m.Merchant, m.State)
 	})
 }
 
 // Methods.
 
 type methodCommand struct {
-	Set  methodSet  `cmd:"" help:"Let a merchant take a payment method, or change how."`
-	List methodList `cmd:"" help:"List the payment methods that a merchant takes."`
-}
-
-type methodRow struct {
-	Method        string `json:"method"`
-	Acquirer      string `json:"acquirer"`
-	FeeMillionths int64  `json:"fee_millionths"`
-	FeeFixed      int64  `json:"fee_fixed_minor"`
+	Set    methodSet    `cmd:"" help:"Let a merchant take a payment method, or change how."`
+	List   methodList   `cmd:"" help:"List the payment methods that a merchant takes."`
+	Remove methodRemove `cmd:"" help:"Let a merchant take a payment method no more."`
 }
 
 type methodSet struct {
 	on
 	Merchant string   `required:"" help:"Public number of the merchant."`
 	Method   []string `required:"" help:"Payment methods, such as alipay,wechat."`
-	Acquirer string   `default:"wallet" help:"Link that approves them."`
+	Acquirer string   `default:"wallet" enum:"wallet,card" help:"Link that approves them: wallet or card."`
 	Percent  string   `default:"0" help:"Fee in percent of the amount, such as 1.4."`
 	Fixed    int64    `default:"0" help:"Fee per payment in minor units, such as 10 for ten cents."`
 }
@@ -206,17 +204,15 @@ func (c *methodSet) Run(e *env) error {
 	if err != nil {
 		return fmt.Errorf("--percent: %w", err)
 	}
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		rows := []methodRow{}
+	return c.open(e, func(client *admin.Client) error {
+		rows := []admin.Method{}
 		for _, name := range c.Method {
-			if err := s.SetMethod(e.ctx, m.ID, name, payment.Method{Acquirer: c.Acquirer, Rate: payment.Rate{Millionths: rate, Fixed: c.Fixed}}); err != nil {
+			var row admin.Method
+			in := admin.Method{Method: name, Acquirer: c.Acquirer, FeeMillionths: rate, FeeFixed: c.Fixed}
+			if err := client.Do(e.ctx, "PUT", of(c.Merchant, "methods", name), in, &row); err != nil {
 				return err
 			}
-			rows = append(rows, methodRow{name, c.Acquirer, rate, c.Fixed})
+			rows = append(rows, row)
 		}
 		return c.print(e, rows, func(w io.Writer) {
 			fmt.Fprintf(w, "Merchant %s takes %s over %s.\n", c.Merchant, strings.Join(c.Method, ", "), c.Acquirer)
@@ -230,22 +226,20 @@ type methodList struct {
 }
 
 func (c *methodList) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		rows := []methodRow{}
-		for _, name := range slices.Sorted(maps.Keys(m.Methods)) {
-			method := m.Methods[name]
-			rows = append(rows, methodRow{name, method.Acquirer, method.Rate.Millionths, method.Rate.Fixed})
-		}
-		return c.print(e, rows, func(w io.Writer) {
-			fmt.Fprintln(w, "METHOD\tACQUIRER\tFEE (MILLIONTHS)\tFEE (MINOR UNITS)")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%d\t%d\n", r.Method, r.Acquirer, r.FeeMillionths, r.FeeFixed)
-			}
-		})
+	return list(e, c.on, of(c.Merchant, "methods"), nil, "METHOD\tACQUIRER\tFEE (MILLIONTHS)\tFEE (MINOR UNITS)", func(m admin.Method) []any {
+		return []any{m.Method, m.Acquirer, m.FeeMillionths, m.FeeFixed}
+	})
+}
+
+type methodRemove struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Method   string `arg:"" help:"Payment method."`
+}
+
+func (c *methodRemove) Run(e *env) error {
+	return send(e, c.on, "DELETE", of(c.Merchant, "methods", c.Method), nil, func(m admin.Method) string {
+		return fmt.Sprintf("Merchant %s takes %s no more.", c.Merchant, m.Method)
 	})
 }
 
@@ -258,36 +252,6 @@ type storeCommand struct {
 	Enable  storeEnable  `cmd:"" help:"Enable a store again."`
 }
 
-type storeRow struct {
-	Merchant string `json:"merchant"`
-	Store    string `json:"store"`
-	Name     string `json:"name"`
-	Zone     string `json:"zone"`
-	CutOff   string `json:"cut_off"`
-	State    string `json:"state"`
-}
-
-func rowOfStore(merchant string, p payment.Place) storeRow {
-	return storeRow{merchant, p.PublicID, p.Name, p.Calendar.Zone, p.Calendar.CutOff.String(), state(p.Disabled)}
-}
-
-func storesOf(e *env, s *sqlstore.Store, m payment.MerchantID) ([]payment.Place, error) {
-	return all(func(after payment.ID, n int) ([]payment.Place, error) { return s.Stores(e.ctx, m, after, n) }, func(p payment.Place) payment.ID { return p.ID })
-}
-
-func storeOf(e *env, s *sqlstore.Store, m payment.Merchant, publicID string) (payment.Place, error) {
-	places, err := storesOf(e, s, m.ID)
-	for _, p := range places {
-		if p.PublicID == publicID {
-			return p, nil
-		}
-	}
-	if err == nil {
-		err = fmt.Errorf("merchant %s has no store %s; list them with: tillgate store list --merchant %s", m.PublicID, publicID, m.PublicID)
-	}
-	return payment.Place{}, err
-}
-
 type storeAdd struct {
 	on
 	Merchant string        `required:"" help:"Public number of the merchant."`
@@ -298,18 +262,10 @@ type storeAdd struct {
 }
 
 func (c *storeAdd) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		p, err := s.AddStore(e.ctx, m.ID, payment.Place{PublicID: c.ID, Name: c.Name, Calendar: payment.Calendar{Zone: c.Zone, CutOff: c.CutOff}})
-		if err != nil {
-			return err
-		}
-		return c.print(e, rowOfStore(c.Merchant, p), func(w io.Writer) {
-			fmt.Fprintf(w, "Store %s added. Next: tillgate terminal add --merchant %s --store %s …\n", c.ID, c.Merchant, c.ID)
-		})
+	in := admin.Store{Store: c.ID, Name: c.Name, Zone: c.Zone, CutOff: c.CutOff.String()}
+	return send(e, c.on, "POST", of(c.Merchant, "stores"), in, func(s admin.Store) string {
+		return fmt.Sprintf("Store %s added. Next: tillgate terminal add --merchant %s --store %s …, or tillgate code add --merchant %s --store %s", s.Store,
+			s.Merchant, s.Store, s.Merchant, s.Store)
 	})
 }
 
@@ -319,25 +275,8 @@ type storeList struct {
 }
 
 func (c *storeList) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		places, err := storesOf(e, s, m.ID)
-		if err != nil {
-			return err
-		}
-		rows := []storeRow{}
-		for _, p := range places {
-			rows = append(rows, rowOfStore(c.Merchant, p))
-		}
-		return c.print(e, rows, func(w io.Writer) {
-			fmt.Fprintln(w, "STORE\tNAME\tZONE\tCUT-OFF\tSTATE")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Store, r.Name, r.Zone, r.CutOff, r.State)
-			}
-		})
+	return list(e, c.on, of(c.Merchant, "stores"), nil, "STORE\tNAME\tZONE\tCUT-OFF\tSTATE", func(s admin.Store) []any {
+		return []any{s.Store, s.Name, s.Zone, s.CutOff, s.State}
 	})
 }
 
@@ -347,27 +286,15 @@ type storeDisable struct {
 	ID       string `arg:"" help:"Number of the store."`
 }
 
-func (c *storeDisable) Run(e *env) error { return setStore(e, *c, true) }
+func (c *storeDisable) Run(e *env) error { return setStore(e, *c, admin.Disabled) }
 
 type storeEnable storeDisable
 
-func (c *storeEnable) Run(e *env) error { return setStore(e, storeDisable(*c), false) }
+func (c *storeEnable) Run(e *env) error { return setStore(e, storeDisable(*c), admin.Active) }
 
-func setStore(e *env, c storeDisable, disabled bool) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		p, err := storeOf(e, s, m, c.ID)
-		if err == nil {
-			err = s.SetStoreDisabled(e.ctx, m.ID, p.ID, disabled)
-		}
-		if err != nil {
-			return err
-		}
-		p.Disabled = disabled
-		return c.print(e, rowOfStore(c.Merchant, p), func(w io.Writer) { fmt.Fprintf(w, "Store %s is %s.\n", c.ID, state(disabled)) })
+func setStore(e *env, c storeDisable, state string) error {
+	return send(e, c.on, "PATCH", of(c.Merchant, "stores", c.ID), admin.Switch{State: state}, func(s admin.Store) string {
+		return fmt.Sprintf("Store %s is %s.", s.Store, s.State)
 	})
 }
 
@@ -375,35 +302,9 @@ func setStore(e *env, c storeDisable, disabled bool) error {
 
 type terminalCommand struct {
 	Add     terminalAdd     `cmd:"" help:"Add a terminal to a store."`
-	List    terminalList    `cmd:"" help:"List a merchant's terminals."`
-	Disable terminalDisable `cmd:"" help:"Disable a terminal."`
+	List    terminalList    `cmd:"" help:"List a merchant's terminals, with what they are called in each protocol."`
+	Disable terminalDisable `cmd:"" help:"Disable a terminal, in all its protocols or in one."`
 	Enable  terminalEnable  `cmd:"" help:"Enable a terminal again."`
-}
-
-type terminalRow struct {
-	Merchant string `json:"merchant"`
-	Terminal string `json:"terminal"`
-	Store    string `json:"store"`
-	Name     string `json:"name"`
-	State    string `json:"state"`
-}
-
-func terminalsOf(e *env, s *sqlstore.Store, m payment.MerchantID) ([]payment.Terminal, error) {
-	return all(func(after payment.ID, n int) ([]payment.Terminal, error) { return s.Terminals(e.ctx, m, after, n) },
-		func(d payment.Terminal) payment.ID { return d.ID })
-}
-
-func terminalOf(e *env, s *sqlstore.Store, m payment.Merchant, tid string) (payment.Terminal, error) {
-	terminals, err := terminalsOf(e, s, m.ID)
-	for _, d := range terminals {
-		if d.PublicID == tid {
-			return d, nil
-		}
-	}
-	if err == nil {
-		err = fmt.Errorf("merchant %s has no terminal %s; list them with: tillgate terminal list --merchant %s", m.PublicID, tid, m.PublicID)
-	}
-	return payment.Terminal{}, err
 }
 
 type terminalAdd struct {
@@ -415,22 +316,9 @@ type terminalAdd struct {
 }
 
 func (c *terminalAdd) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		p, err := storeOf(e, s, m, c.Store)
-		if err != nil {
-			return err
-		}
-		d, err := s.AddTerminal(e.ctx, m.ID, payment.Terminal{PublicID: c.ID, Store: p.ID, Name: c.Name})
-		if err != nil {
-			return err
-		}
-		return c.print(e, terminalRow{c.Merchant, d.PublicID, c.Store, d.Name, state(d.Disabled)}, func(w io.Writer) {
-			fmt.Fprintf(w, "Terminal %s added. Next: tillgate credential add --merchant %s --terminal %s …\n", c.ID, c.Merchant, c.ID)
-		})
+	in := admin.Terminal{Terminal: c.ID, Store: c.Store, Name: c.Name}
+	return send(e, c.on, "POST", of(c.Merchant, "terminals"), in, func(t admin.Terminal) string {
+		return fmt.Sprintf("Terminal %s added. Next: tillgate credential add --merchant %s --terminal %s …", t.Terminal, t.Merchant, t.Terminal)
 	})
 }
 
@@ -440,64 +328,167 @@ type terminalList struct {
 }
 
 func (c *terminalList) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		terminals, err := terminalsOf(e, s, m.ID)
-		if err != nil {
-			return err
-		}
-		places, err := storesOf(e, s, m.ID)
-		if err != nil {
-			return err
-		}
-		names := map[payment.ID]string{}
-		for _, p := range places {
-			names[p.ID] = p.PublicID
-		}
-		rows := []terminalRow{}
-		for _, d := range terminals {
-			rows = append(rows, terminalRow{c.Merchant, d.PublicID, names[d.Store], d.Name, state(d.Disabled)})
-		}
-		return c.print(e, rows, func(w io.Writer) {
-			fmt.Fprintln(w, "TERMINAL\tSTORE\tNAME\tSTATE")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Terminal, r.Store, r.Name, r.State)
+	return list(e, c.on, of(c.Merchant, "terminals"), nil, "TERMINAL\tSTORE\tNAME\tPROTOCOLS\tSTATE", func(t admin.Terminal) []any {
+		var names []string
+		for _, i := range t.Identities {
+			name := i.Protocol + " " + i.Number
+			if i.State != admin.Active {
+				name += " (" + i.State + ")"
 			}
-		})
+			names = append(names, name)
+		}
+		return []any{t.Terminal, t.Store, t.Name, strings.Join(names, ", "), t.State}
 	})
 }
 
 type terminalDisable struct {
 	on
 	Merchant string `required:"" help:"Public number of the merchant."`
-	ID       string `arg:"" help:"Terminal identifier (TID)."`
+	Protocol string `help:"Only in this protocol; the number is the one that it has there."`
+	ID       string `arg:"" help:"Terminal identifier (TID), or its number in the protocol."`
 }
 
-func (c *terminalDisable) Run(e *env) error { return setTerminal(e, *c, true) }
+func (c *terminalDisable) Run(e *env) error { return setTerminal(e, *c, admin.Disabled) }
 
 type terminalEnable terminalDisable
 
-func (c *terminalEnable) Run(e *env) error { return setTerminal(e, terminalDisable(*c), false) }
+func (c *terminalEnable) Run(e *env) error { return setTerminal(e, terminalDisable(*c), admin.Active) }
 
-func setTerminal(e *env, c terminalDisable, disabled bool) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		d, err := terminalOf(e, s, m, c.ID)
-		if err == nil {
-			err = s.SetTerminalDisabled(e.ctx, m.ID, d.ID, disabled)
-		}
-		if err != nil {
-			return err
-		}
-		return c.print(e, terminalRow{Merchant: c.Merchant, Terminal: d.PublicID, Name: d.Name, State: state(disabled)}, func(w io.Writer) {
-			fmt.Fprintf(w, "Terminal %s is %s.\n", c.ID, state(disabled))
+func setTerminal(e *env, c terminalDisable, state string) error {
+	if c.Protocol != "" {
+		return send(e, c.on, "PATCH", of(c.Merchant, "identities", c.Protocol, c.ID), admin.Switch{State: state}, func(i admin.Identity) string {
+			return fmt.Sprintf("Terminal %s of %s is %s.", i.Number, i.Protocol, i.State)
 		})
+	}
+	return send(e, c.on, "PATCH", of(c.Merchant, "terminals", c.ID), admin.Switch{State: state}, func(t admin.Terminal) string {
+		return fmt.Sprintf("Terminal %s is %s.", t.Terminal, t.State)
+	})
+}
+
+// Activation codes.
+
+type codeCommand struct {
+	Add  codeAdd  `cmd:"" help:"Make an activation code, with which terminals let themselves into a store."`
+	List codeList `cmd:"" help:"List a merchant's activation codes."`
+	End  codeEnd  `cmd:"" help:"End an activation code; terminals that it let in stay."`
+}
+
+type codeAdd struct {
+	on
+	Merchant string        `required:"" help:"Public number of the merchant."`
+	Store    string        `required:"" help:"Number of the store."`
+	Protocol string        `default:"upay" help:"Protocol of the terminals."`
+	App      string        `help:"Only for terminals of this application; any when empty."`
+	Uses     int           `default:"1" help:"How many terminals it lets in; 0 for no limit."`
+	For      time.Duration `default:"168h" help:"How long it is good; 0 for ever."`
+}
+
+func (c *codeAdd) Run(e *env) error {
+	in := admin.Code{Store: c.Store, Protocol: c.Protocol, App: c.App, Uses: c.Uses}
+	if c.For != 0 {
+		in.Expires = time.Now().Add(c.For).UTC().Truncate(time.Second)
+	}
+	return send(e, c.on, "POST", of(c.Merchant, "codes"), in, func(k admin.Code) string {
+		return fmt.Sprintf("Activation code for store %s: %s (%s)", k.Store, k.Code, codeUses(k))
+	})
+}
+
+// codeUses says how often and how long a code can be used.
+func codeUses(k admin.Code) string {
+	uses := strconv.Itoa(k.Uses) + " left"
+	if k.NoLimit {
+		uses = "no limit"
+	}
+	if k.Expires.IsZero() {
+		return uses
+	}
+	return uses + ", until " + k.Expires.Format(time.RFC3339)
+}
+
+type codeList struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+}
+
+func (c *codeList) Run(e *env) error {
+	return list(e, c.on, of(c.Merchant, "codes"), nil, "CODE\tSTORE\tPROTOCOL\tUSES\tSTATE", func(k admin.Code) []any {
+		return []any{k.Code, k.Store, k.Protocol, codeUses(k), k.State}
+	})
+}
+
+type codeEnd struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Code     string `arg:"" help:"The code."`
+}
+
+func (c *codeEnd) Run(e *env) error {
+	return send(e, c.on, "DELETE", of(c.Merchant, "codes", c.Code), nil, func(k admin.Code) string {
+		return fmt.Sprintf("Activation code %s is ended.", k.Code)
+	})
+}
+
+// Vendors.
+
+type vendorCommand struct {
+	Add  vendorAdd  `cmd:"" help:"Add a vendor and print its key, once; or change its name and applications."`
+	List vendorList `cmd:"" help:"List the vendors, whose software may activate terminals."`
+}
+
+type vendorAdd struct {
+	on
+	ID   string   `required:"" help:"Number of the vendor (vendor_sn), digits."`
+	Name string   `required:"" help:"Name of the vendor."`
+	App  []string `required:"" help:"Its applications (app_id), digits."`
+}
+
+func (c *vendorAdd) Run(e *env) error {
+	return send(e, c.on, "POST", "/vendors", admin.Vendor{Vendor: c.ID, Name: c.Name, Apps: c.App}, func(v admin.Vendor) string {
+		if v.Key == "" {
+			return fmt.Sprintf("Vendor %s changed; its key is as it was.", v.Vendor)
+		}
+		return fmt.Sprintf("Vendor %s added. Its key, which is not shown again:\n%s", v.Vendor, v.Key)
+	})
+}
+
+type vendorList struct{ on }
+
+func (c *vendorList) Run(e *env) error {
+	return list(e, c.on, "/vendors", nil, "VENDOR\tNAME\tAPPLICATIONS", func(v admin.Vendor) []any {
+		return []any{v.Vendor, v.Name, strings.Join(v.Apps, ",")}
+	})
+}
+
+// Settings.
+
+type settingsCommand struct {
+	Show settingsShow `cmd:"" help:"Show a merchant's settings for a protocol."`
+	Set  settingsSet  `cmd:"" help:"Replace a merchant's settings for a protocol."`
+}
+
+type settingsShow struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Protocol string `required:"" help:"Protocol, such as upay."`
+}
+
+func (c *settingsShow) Run(e *env) error {
+	return send(e, c.on, "GET", of(c.Merchant, "settings", c.Protocol), nil, func(s json.RawMessage) string { return string(s) })
+}
+
+type settingsSet struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Protocol string `required:"" help:"Protocol, such as upay."`
+	Settings string `arg:"" help:"JSON, as docs/configuration.md describes it, such as '{\"terminal_key_ttl\":\"0s\"}'."`
+}
+
+func (c *settingsSet) Run(e *env) error {
+	if !json.Valid([]byte(c.Settings)) {
+		return errors.New("the settings are not JSON")
+	}
+	return send(e, c.on, "PUT", of(c.Merchant, "settings", c.Protocol), json.RawMessage(c.Settings), func(s json.RawMessage) string {
+		return fmt.Sprintf("Settings of merchant %s for %s are now %s", c.Merchant, c.Protocol, s)
 	})
 }
 
@@ -510,51 +501,23 @@ type credentialCommand struct {
 	Enable  credentialEnable  `cmd:"" help:"Enable a credential again."`
 }
 
-type credentialRow struct {
-	Merchant   string `json:"merchant"`
-	ID         int64  `json:"id"`
-	Protocol   string `json:"protocol"`
-	Name       string `json:"name"`
-	Terminal   string `json:"terminal,omitempty"`
-	AllowedIPs string `json:"allowed_ips,omitempty"`
-	State      string `json:"state"`
-	Token      string `json:"token,omitempty"` // After add only.
-}
-
 type credentialAdd struct {
 	on
 	Merchant   string `required:"" help:"Public number of the merchant."`
-	Protocol   string `required:"" enum:"upp,upp-public" help:"Protocol that it is for: upp, or upp-public for a browser-safe token."`
-	Terminal   string `required:"" help:"Terminal (TID) that it stands for."`
+	Protocol   string `required:"" enum:"upp,upp-public,uqpay" help:"Protocol that it is for: upp, upp-public for a browser-safe token, or uqpay."`
+	Terminal   string `help:"Terminal (TID) that it stands for; uqpay needs none."`
 	Name       string `default:"" help:"What it is called in lists."`
 	AllowedIPs string `name:"allowed-ips" help:"Addresses or prefixes that it is accepted from, with commas between; any when empty."`
 }
 
 func (c *credentialAdd) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, keys *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
+	in := admin.Credential{Protocol: c.Protocol, Terminal: c.Terminal, Name: c.Name, AllowedIPs: c.AllowedIPs}
+	return send(e, c.on, "POST", of(c.Merchant, "credentials"), in, func(k admin.Credential) string {
+		client := ""
+		if k.ClientID != "" {
+			client = "Client id: " + k.ClientID + "\n"
 		}
-		d, err := terminalOf(e, s, m, c.Terminal)
-		if err != nil {
-			return err
-		}
-		secret := make([]byte, 32)
-		rand.Read(secret) // Never fails.
-		token := "upp_" + base64.RawURLEncoding.EncodeToString(secret)
-		if c.Name == "" {
-			c.Name = c.Protocol + " " + c.Terminal
-		}
-		cred, err := s.AddCredential(e.ctx, payment.Credential{Protocol: c.Protocol, Merchant: m.ID, Store: d.Store, Terminal: d.ID, Name: c.Name,
-			Profile: payment.Profile{AllowedIPs: c.AllowedIPs}}, payment.CredentialHash(keys, c.Protocol, token))
-		if err != nil {
-			return err
-		}
-		row := credentialRow{c.Merchant, int64(cred.ID), c.Protocol, c.Name, c.Terminal, c.AllowedIPs, state(false), token}
-		return c.print(e, row, func(w io.Writer) {
-			fmt.Fprintf(w, "Credential %d added. Its token, which is not shown again:\n%s\n", cred.ID, token)
-		})
+		return fmt.Sprintf("Credential %d added. %sIts token, which is not shown again:\n%s", k.ID, client, k.Token)
 	})
 }
 
@@ -563,40 +526,9 @@ type credentialList struct {
 	Merchant string `required:"" help:"Public number of the merchant."`
 }
 
-func credentialsOf(e *env, s *sqlstore.Store, m payment.MerchantID) ([]payment.Credential, error) {
-	return all(func(after payment.ID, n int) ([]payment.Credential, error) { return s.Credentials(e.ctx, m, after, n) },
-		func(c payment.Credential) payment.ID { return c.ID })
-}
-
 func (c *credentialList) Run(e *env) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err != nil {
-			return err
-		}
-		credentials, err := credentialsOf(e, s, m.ID)
-		if err != nil {
-			return err
-		}
-		terminals, err := terminalsOf(e, s, m.ID)
-		if err != nil {
-			return err
-		}
-		tids := map[payment.ID]string{}
-		for _, d := range terminals {
-			tids[d.ID] = d.PublicID
-		}
-		rows := []credentialRow{}
-		for _, cred := range credentials {
-			rows = append(rows, credentialRow{Merchant: c.Merchant, ID: int64(cred.ID), Protocol: cred.Protocol, Name: cred.Name,
-				Terminal: tids[cred.Terminal], AllowedIPs: cred.Profile.AllowedIPs, State: state(cred.Disabled)})
-		}
-		return c.print(e, rows, func(w io.Writer) {
-			fmt.Fprintln(w, "CREDENTIAL\tPROTOCOL\tNAME\tTERMINAL\tSTATE")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\n", r.ID, r.Protocol, r.Name, r.Terminal, r.State)
-			}
-		})
+	return list(e, c.on, of(c.Merchant, "credentials"), nil, "CREDENTIAL\tPROTOCOL\tNAME\tTERMINAL\tSTATE", func(k admin.Credential) []any {
+		return []any{k.ID, k.Protocol, k.Name, k.Terminal, k.State}
 	})
 }
 
@@ -606,26 +538,153 @@ type credentialDisable struct {
 	ID       int64  `arg:"" help:"Number of the credential, from the list."`
 }
 
-func (c *credentialDisable) Run(e *env) error { return setCredential(e, *c, true) }
+func (c *credentialDisable) Run(e *env) error { return setCredential(e, *c, admin.Disabled) }
 
 type credentialEnable credentialDisable
 
-func (c *credentialEnable) Run(e *env) error { return setCredential(e, credentialDisable(*c), false) }
+func (c *credentialEnable) Run(e *env) error {
+	return setCredential(e, credentialDisable(*c), admin.Active)
+}
 
-func setCredential(e *env, c credentialDisable, disabled bool) error {
-	return c.open(e, func(s *sqlstore.Store, _ *vault.Vault) error {
-		m, err := merchantOf(e, s, c.Merchant)
-		if err == nil {
-			err = s.SetCredentialDisabled(e.ctx, m.ID, payment.ID(c.ID), disabled)
+func setCredential(e *env, c credentialDisable, state string) error {
+	return send(e, c.on, "PATCH", of(c.Merchant, "credentials", strconv.FormatInt(c.ID, 10)), admin.Switch{State: state}, func(k admin.Credential) string {
+		return fmt.Sprintf("Credential %d is %s.", k.ID, k.State)
+	})
+}
+
+// Webhooks.
+
+type webhookCommand struct {
+	Add    webhookAdd    `cmd:"" help:"Add an address to which a merchant wants a protocol's events, and print its secret, once."`
+	List   webhookList   `cmd:"" help:"List a merchant's webhooks."`
+	Remove webhookRemove `cmd:"" help:"Remove a webhook."`
+}
+
+type webhookAdd struct {
+	on
+	Merchant string   `required:"" help:"Public number of the merchant."`
+	Protocol string   `default:"uqpay" help:"Protocol whose events are wanted."`
+	Event    []string `help:"Only these events; all when empty."`
+	Seconds  bool     `help:"Timestamps in seconds instead of milliseconds, for older clients."`
+	URL      string   `arg:"" help:"Where events are posted to."`
+}
+
+func (c *webhookAdd) Run(e *env) error {
+	in := admin.Webhook{Protocol: c.Protocol, URL: c.URL, Events: c.Event, Seconds: c.Seconds}
+	return send(e, c.on, "POST", of(c.Merchant, "webhooks"), in, func(w admin.Webhook) string {
+		return fmt.Sprintf("Webhook %d added. Its secret, which is not shown again:\n%s", w.ID, w.Secret)
+	})
+}
+
+type webhookList struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Protocol string `default:"uqpay" help:"Protocol whose events are wanted."`
+}
+
+func (c *webhookList) Run(e *env) error {
+	return list(e, c.on, of(c.Merchant, "webhooks"), url.Values{"protocol": {c.Protocol}}, "WEBHOOK\tPROTOCOL\tEVENTS\tURL", func(w admin.Webhook) []any {
+		events := strings.Join(w.Events, ",")
+		if events == "" {
+			events = "all"
 		}
-		if errors.Is(err, payment.ErrNotFound) {
-			return fmt.Errorf("merchant %s has no credential %d; list them with: tillgate credential list --merchant %s", c.Merchant, c.ID, c.Merchant)
+		return []any{w.ID, w.Protocol, events, w.URL}
+	})
+}
+
+type webhookRemove struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	ID       int64  `arg:"" help:"Number of the webhook, from the list."`
+}
+
+func (c *webhookRemove) Run(e *env) error {
+	return send(e, c.on, "DELETE", of(c.Merchant, "webhooks", strconv.FormatInt(c.ID, 10)), nil, func(w admin.Webhook) string {
+		return fmt.Sprintf("Webhook %d is removed.", w.ID)
+	})
+}
+
+// Ledger.
+
+type ledgerCommand struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Payment  string `help:"Only entries of the payment with this number, of any protocol."`
+	From     string `help:"Only from this business day, such as 2026-04-14."`
+	To       string `help:"Only until this business day."`
+	Balances bool   `help:"Show the sums instead of the entries."`
+}
+
+// Help teaches the accounts.
+func (ledgerCommand) Help() string {
+	return "Each entry has four amounts, which sum to zero: receivable (what the acquirer owes us), payable (what we owe the merchant, negative), " +
+		"fees and tips. A refund keeps the fee; a void (Upay's revoke) returns it."
+}
+
+func (c *ledgerCommand) Run(e *env) error {
+	if c.Balances {
+		return list(e, c.on, of(c.Merchant, "balances"), nil, "CURRENCY\tRECEIVABLE\tPAYABLE\tFEES\tTIPS", func(b admin.Balance) []any {
+			return []any{b.Currency, minor(b.Receivable, b.Currency), minor(b.Payable, b.Currency), minor(b.Fees, b.Currency), minor(b.Tips, b.Currency)}
+		})
+	}
+	query := url.Values{}
+	for name, value := range map[string]string{"payment": c.Payment, "from": c.From, "to": c.To} {
+		if value != "" {
+			query.Set(name, value)
 		}
-		if err != nil {
+	}
+	return list(e, c.on, of(c.Merchant, "ledger"), query, "DAY\tPAYMENT\tKIND\tACQUIRER\tCURRENCY\tRECEIVABLE\tPAYABLE\tFEES\tTIPS", func(r admin.Entry) []any {
+		return []any{r.Day, r.Payment, r.Kind, r.Acquirer, r.Currency, minor(r.Receivable, r.Currency), minor(r.Payable, r.Currency),
+			minor(r.Fees, r.Currency), minor(r.Tips, r.Currency)}
+	})
+}
+
+// Batches.
+
+type batchCommand struct {
+	Close batchClose `cmd:"" help:"Close what an acquirer has approved and no batch has yet; a server does so by itself after each business day."`
+	List  batchList  `cmd:"" help:"List a merchant's settlement batches."`
+}
+
+// batchHeading and batchLine show batches to people.
+const batchHeading = "BATCH\tACQUIRER\tUNTIL\tCURRENCY\tDEBITS\tCREDITS\tUPLOADED\tSTATE"
+
+func batchLine(b admin.Batch) []any {
+	until := b.Until
+	if strings.HasPrefix(until, "9999") {
+		until = "all"
+	}
+	return []any{b.Batch, b.Acquirer, until, b.Currency, fmt.Sprintf("%d of %s", b.Debits, minor(b.DebitMinor, b.Currency)),
+		fmt.Sprintf("%d of %s", b.Credits, minor(b.CreditMinor, b.Currency)), b.Uploaded, b.State}
+}
+
+type batchClose struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Acquirer string `default:"card" help:"Link that approved."`
+	Until    string `help:"Only until this business day, such as 2026-04-14; everything when empty."`
+}
+
+func (c *batchClose) Run(e *env) error {
+	return c.open(e, func(client *admin.Client) error {
+		var page admin.Page[admin.Batch]
+		if err := client.Do(e.ctx, "POST", of(c.Merchant, "batches"), admin.CloseBatch{Acquirer: c.Acquirer, Until: c.Until}, &page); err != nil {
 			return err
 		}
-		return c.print(e, credentialRow{Merchant: c.Merchant, ID: c.ID, State: state(disabled)}, func(w io.Writer) {
-			fmt.Fprintf(w, "Credential %d is %s.\n", c.ID, state(disabled))
+		return c.print(e, page.Rows, func(w io.Writer) {
+			fmt.Fprintln(w, batchHeading)
+			for _, b := range page.Rows {
+				fmt.Fprintf(w, strings.Repeat("%v\t", 7)+"%v\n", batchLine(b)...)
+			}
 		})
 	})
+}
+
+type batchList struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+}
+
+func (c *batchList) Run(e *env) error {
+	return list(e, c.on, of(c.Merchant, "batches"), nil, batchHeading, batchLine)
 }

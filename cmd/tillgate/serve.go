@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +12,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
-
-	"github.com/tillgate/tillgate/sandbox"
 )
 
 // gcPercent lets the heap grow to five times what lives before it is collected: what lives is small, and a collection costs every payment
@@ -65,7 +65,10 @@ func (c *serveCommand) Run(e *env) error {
 }
 
 type sandboxCommand struct {
-	Listen    string `default:"127.0.0.1:8090" help:"Address of the wallet network."`
+	Listen    string `default:"127.0.0.1:8090" help:"Address of the wallet network, and of the card host's books."`
+	Cards     string `name:"card-listen" default:"127.0.0.1:8091" help:"Address of the card host, TCP."`
+	Member    string `default:"100200" help:"Number of the card host's member."`
+	ZMKFile   string `name:"zmk-file" type:"path" help:"File with the zone master key that the member and the card host share, 32 hex digits; TILLGATE_CARD_ZMK otherwise, or one of its own, which is printed."`
 	Data      string `type:"path" default:"tillgate-sandbox" help:"Folder of its books."`
 	KeyFile   string `type:"path" help:"File with the bearer key that members send; TILLGATE_WALLET_KEY otherwise."`
 	PublicURL string `name:"public-url" help:"Address as a customer's phone sees it, for QR codes."`
@@ -85,23 +88,42 @@ func (c *sandboxCommand) Run(e *env) error {
 	if key == "" {
 		return errors.New("give the members' key: --key-file, or TILLGATE_WALLET_KEY in the environment")
 	}
-	p, err := newParty(c.Listen, c.Data, key, c.PublicURL, newLog(e.stderr, slog.LevelWarn))
+	zmk := e.getenv("TILLGATE_CARD_ZMK")
+	if c.ZMKFile != "" {
+		text, err := os.ReadFile(c.ZMKFile)
+		if err != nil {
+			return fmt.Errorf("zone master key: %w", err)
+		}
+		zmk = strings.TrimSpace(string(text))
+	}
+	if zmk == "" {
+		raw := make([]byte, 16)
+		rand.Read(raw) // Never fails.
+		zmk = hex.EncodeToString(raw)
+	}
+	cardHost, err := listen("card host", c.Cards)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cardHost.Close() }() // Closed already if it was served.
+	p, err := newParty(c.Listen, cardHost, c.Data, partyKeys{key, zmk, c.Member}, c.PublicURL, newLog(e.stderr, slog.LevelWarn))
 	if err != nil {
 		return err
 	}
 	return p.run(e.ctx, func() error {
 		if c.JSON {
 			return json.NewEncoder(e.stdout).Encode(map[string]any{"ready": true, "sandbox": p.info(), "wallet_codes": walletCodes(), "triggers": triggers(),
-				"test_cards": testCards(), "card_tokens": p.publicURL() + "/cards/tokens"})
+				"test_cards": testCards(), "card_tokens": p.publicURL() + "/cards/tokens", "cards": p.cards(), "member": c.Member, "zmk": zmk})
 		}
-		fmt.Fprintf(e.stdout, "The wallet network is at %s, its books at %s.\n", p.url(), p.info().BooksURL)
+		fmt.Fprintf(e.stdout, "The wallet network is at %s, its books at %s.\nThe card host is at %s, its books at %s; member %s, zone master key %s.\n", p.url(),
+			p.info().BooksURL, p.info().CardAddress, p.info().CardBooksURL, c.Member, zmk)
 		return nil
 	})
 }
 
 // sandboxServer is how the sandbox is served: it holds connections on purpose, so nothing but headers has a limit.
-func sandboxServer(n *sandbox.Network, log *slog.Logger) *http.Server {
-	return &http.Server{Handler: n.Handler(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
+func sandboxServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 }
 

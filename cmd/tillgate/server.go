@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,18 +17,25 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tillgate/tillgate/acquirer/cardhost"
 	"github.com/tillgate/tillgate/acquirer/wallet"
+	"github.com/tillgate/tillgate/admin"
+	"github.com/tillgate/tillgate/card"
 	"github.com/tillgate/tillgate/internal/access"
 	"github.com/tillgate/tillgate/internal/fault"
+	"github.com/tillgate/tillgate/notify"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/protocol/upp"
+	"github.com/tillgate/tillgate/settlement"
 	"github.com/tillgate/tillgate/signal"
-	"github.com/tillgate/tillgate/sqlstore"
 	"github.com/tillgate/tillgate/vault"
 )
 
-// walletAcquirer is the name under which merchants' methods are routed to the wallet network.
-const walletAcquirer = "wallet"
+// The names under which merchants' methods are routed to acquirers.
+const (
+	walletAcquirer = "wallet"
+	cardAcquirer   = "card"
+)
 
 // Limits of the HTTP servers.
 const (
@@ -43,14 +49,16 @@ const (
 
 // server is a Tillgate server: its parts, wired by hand.
 type server struct {
-	cfg     Config
-	log     *slog.Logger
-	store   *sqlstore.Store
-	vault   *vault.Vault
-	engine  *payment.Engine
-	link    *wallet.Link
-	upp     *upp.Server
-	metrics *metrics
+	*tool
+	engine   *payment.Engine
+	link     *wallet.Link
+	cards    *cardhost.Link // Nil without a card host.
+	notices  *notify.Sender
+	settler  *settlement.Settler
+	upp      *upp.Server
+	metrics  *metrics
+	token    string // The operator's.
+	adminURL string // Where operators' commands reach it.
 
 	stopping  chan struct{}
 	listeners []listening
@@ -65,36 +73,88 @@ type listening struct {
 
 // newServer opens the store and wires the parts; nothing runs yet. Close it.
 func newServer(ctx context.Context, cfg Config, log *slog.Logger) (*server, error) {
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
-	keys, err := vault.Open(cfg.Secret)
+	t, err := open(ctx, cfg, cfg.store(false), log)
 	if err != nil {
 		return nil, err
 	}
-	store, err := sqlstore.Open(ctx, cfg.store(false))
-	if err != nil {
-		return nil, err
-	}
-	s := &server{cfg: cfg, log: log, store: store, vault: keys, metrics: newMetrics(), stopping: make(chan struct{})}
-	signals, err := s.signals()
-	if err != nil {
+	s := &server{tool: t, metrics: newMetrics(), stopping: make(chan struct{})}
+	if err := s.wire(); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
+	return s, nil
+}
+
+// wire makes the parts.
+func (s *server) wire() error {
+	cfg, log := s.cfg, s.log
+	signals, err := s.signals()
+	if err != nil {
+		return err
+	}
+	if s.token, err = operatorToken(cfg.Admin.TokenFile); err != nil {
+		return err
+	}
+	acquirers := map[string]payment.Acquirer{}
+	closers := map[string]settlement.Closer{}
+	if len(cfg.Card.hosts()) > 0 {
+		if s.cards, err = s.cardHost(); err != nil {
+			return err
+		}
+		acquirers[cardAcquirer], closers[cardAcquirer] = s.cards, batchCloser{s.cards}
+	}
+	s.settler = settlement.New(settlement.Config{Store: s.store, Closers: closers, Now: time.Now, Log: log})
+	s.notices = notify.New(notify.Config{Store: s.store, Protocols: s.noticeProtocols(), Targets: s.targets(), Now: time.Now, Log: log})
 	s.link = &wallet.Link{Client: &wallet.Client{BaseURL: cfg.Wallet.URL, Key: cfg.Wallet.key}, Timeout: cfg.Wallet.timeout, Log: log}
+	acquirers[walletAcquirer] = s.link
 	s.engine = payment.NewEngine(payment.Config{
-		Store:     store,
-		Acquirers: map[string]payment.Acquirer{walletAcquirer: s.link},
-		Vault:     keys,
+		Store:     s.store,
+		Acquirers: acquirers,
+		Vault:     s.vault,
 		Signal:    signals,
 		Now:       time.Now,
 		Log:       log,
+		Notices:   s.noticesOf,
+		Noticed:   s.notices.Kick,
 		Observe:   s.metrics.settled,
 	})
 	s.metrics.watch("tillgate_waiters", "Requests that wait for a payment.", func() float64 { return float64(signals.Waiting()) })
-	s.metrics.commits(store)
-	s.metrics.owed(store)
-	return s, nil
+	s.metrics.commits(s.store)
+	s.metrics.owed(s.store)
+	return nil
+}
+
+// cardHost is the link to the card host.
+func (s *server) cardHost() (*cardhost.Link, error) {
+	bound := []byte("card host")
+	zmk, err := s.vault.NewZoneMaster(vault.TDES, bound, s.cfg.Card.zmk...)
+	if err != nil {
+		return nil, fmt.Errorf("card.zmk_file: %w", err)
+	}
+	return cardhost.New(cardhost.Config{Addresses: s.cfg.Card.hosts(), Connections: s.cfg.Card.Connections, Member: s.cfg.Card.Member,
+		ZMK: vault.SealedKey{Sealed: zmk, Bound: bound}, PINFormat: card.Format(s.cfg.Card.PINFormat), Timeout: s.cfg.Card.timeout,
+		Vault: s.vault, Log: s.log, Now: time.Now, Rand: rand.Reader})
+}
+
+// batchCloser lets the card host's link close settlement batches.
+type batchCloser struct{ link *cardhost.Link }
+
+func (c batchCloser) CloseBatch(ctx context.Context, m payment.Merchant, zone string, b settlement.Batch, items []settlement.Item) (settlement.Result, error) {
+	batch := cardhost.Batch{Number: b.Number(), RRN: cardhost.RRN(b.ID, b.CreatedAt), At: b.CreatedAt, Zone: zone, Merchant: m.PublicID, Currency: b.Currency}
+	for _, i := range items {
+		batch.Items = append(batch.Items, cardhost.Item{Kind: i.Kind, Number: i.Number, SentAt: i.SentAt, TID: i.TID, AuthCode: i.AuthCode, Amount: i.Amount})
+	}
+	r, err := c.link.CloseBatch(ctx, batch)
+	return settlement.Result{Balanced: r.Balanced, Uploaded: r.Uploaded, Code: r.Code}, err
+}
+
+// noticesOf says what callers are owed to be told of a change, by the protocol of its payment.
+func (s *server) noticesOf(r payment.Reader, c payment.Change) ([]payment.Notice, error) {
+	return nil, nil
+}
+
+// noticeProtocols is how each protocol's notices are delivered.
+func (s *server) noticeProtocols() map[string]notify.Protocol {
+	return map[string]notify.Protocol{}
 }
 
 // waitingSignal is a Signal that knows how many wait.
@@ -133,15 +193,27 @@ func (s *server) close() error {
 	for _, l := range s.listeners {
 		_ = l.Close() // Closed already if run served it.
 	}
-	return s.store.Close()
+	return s.tool.close()
 }
 
 // listen takes the addresses, so that a taken one is an error before anything else happens.
 func (s *server) listen() error {
 	s.upp = &upp.Server{Core: s.engine, Log: s.log, Stopping: s.stopping, CardTokens: s.cfg.UPP.CardTokens, Now: time.Now, Rand: rand.Reader}
 	uppHandler := access.Log(s.log, s.metrics.request, upp.Protocol, s.upp)
-	if err := s.bind("listen", s.cfg.Listen, s.routes(map[string]http.Handler{"/upp": uppHandler})); err != nil {
+	below := map[string]http.Handler{"/upp": uppHandler}
+	operators := access.Log(s.log, s.metrics.request, "admin", s.operators())
+	if s.cfg.Admin.Listen == "" {
+		below["/admin"] = unstripped{"/admin", operators}
+	}
+	if err := s.bind("listen", s.cfg.Listen, s.routes(below)); err != nil {
 		return err
+	}
+	s.adminURL = s.url()
+	if s.cfg.Admin.Listen != "" && s.cfg.Admin.Listen != "off" {
+		if err := s.bind("admin.listen", s.cfg.Admin.Listen, operators); err != nil {
+			return err
+		}
+		s.adminURL = s.urlOf(len(s.listeners) - 1)
 	}
 	if s.cfg.UPP.Listen != "" {
 		if err := s.bind("upp.listen", s.cfg.UPP.Listen, uppHandler); err != nil {
@@ -175,12 +247,29 @@ func listen(setting, address string) (net.Listener, error) {
 }
 
 // url is where the server is reached.
-func (s *server) url() string {
+func (s *server) url() string { return s.urlOf(0) }
+
+func (s *server) urlOf(listener int) string {
 	scheme := "http"
 	if s.cfg.TLSCert != "" {
 		scheme = "https"
 	}
-	return scheme + "://" + s.listeners[0].Addr().String()
+	return scheme + "://" + s.listeners[listener].Addr().String()
+}
+
+// unstripped gives a handler its whole path back.
+type unstripped struct {
+	prefix  string
+	handler http.Handler
+}
+
+func (u unstripped) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r2 := r.Clone(r.Context())
+	r2.URL.Path, r2.URL.RawPath = u.prefix+r.URL.Path, ""
+	if r.URL.RawPath != "" {
+		r2.URL.RawPath = u.prefix + r.URL.RawPath
+	}
+	u.handler.ServeHTTP(w, r2)
 }
 
 // routes serves the protocols below their prefixes, as they came: a protocol's path is never cleaned or redirected.
@@ -231,6 +320,12 @@ func (s *server) run(ctx context.Context, started func() error) error {
 	parts, partsCtx := errgroup.WithContext(context.WithoutCancel(ctx))
 	parts.Go(func() error { return s.engine.Run(engineCtx) })
 	parts.Go(func() error { return s.link.Follow(engineCtx, s.engine.Nudge) })
+	parts.Go(func() error { return s.notices.Run(engineCtx) })
+	parts.Go(func() error { return s.purge(engineCtx) })
+	if s.cards != nil {
+		parts.Go(func() error { return s.cards.Run(engineCtx) })
+		parts.Go(func() error { return s.settler.Run(engineCtx) })
+	}
 	select {
 	case <-s.engine.Ready():
 	case <-partsCtx.Done():
@@ -256,8 +351,8 @@ func (s *server) run(ctx context.Context, started func() error) error {
 			return fmt.Errorf("serve %s: %w", l.Addr(), err)
 		})
 	}
-	var err error
-	if started != nil {
+	err := s.letOperatorsIn()
+	if err == nil && started != nil {
 		err = started()
 	}
 	if err == nil {
@@ -267,6 +362,7 @@ func (s *server) run(ctx context.Context, started func() error) error {
 		}
 	}
 	s.log.Info("stopping")
+	err = errors.Join(err, removeFile(filepath.Join(s.cfg.Data, adminFile)))
 	close(s.stopping)
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
@@ -281,18 +377,46 @@ func (s *server) run(ctx context.Context, started func() error) error {
 	return err
 }
 
-// openTool opens the store of a data folder beside its server, for operators' commands.
-func openTool(ctx context.Context, cfg Config) (*sqlstore.Store, *vault.Vault, error) {
-	if cfg.Secret == "" {
-		cfg.Secret = filepath.Join(cfg.Data, "secret.key")
+// Rows that nothing needs any more are wiped so often, so many at once.
+const (
+	purgeEvery = 10 * time.Minute
+	purgeRows  = 500
+)
+
+// operators serves the operators' API.
+func (s *server) operators() http.Handler {
+	cfg := s.adminConfig(s.token)
+	cfg.Settler = s.settler
+	return admin.New(cfg)
+}
+
+// letOperatorsIn leaves the file through which operators' commands find the server.
+func (s *server) letOperatorsIn() error {
+	if s.cfg.Admin.Listen == "off" {
+		return nil
 	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("data folder: %w", err)
+	if err := writeJSON(filepath.Join(s.cfg.Data, adminFile), adminInfo{URL: s.adminURL, Token: s.token}); err != nil {
+		return fmt.Errorf("write %s: %w", adminFile, err)
 	}
-	keys, err := vault.Open(cfg.Secret)
-	if err != nil {
-		return nil, nil, err
+	return nil
+}
+
+// purge wipes what nothing needs any more, until ctx ends.
+func (s *server) purge(ctx context.Context) error {
+	tick := time.NewTicker(purgeEvery)
+	defer tick.Stop()
+	for {
+		n, err := s.store.Purge(ctx, time.Now(), purgeRows)
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("old rows are not wiped; it is tried again", "error", err)
+		}
+		if err == nil && n >= purgeRows {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
 	}
-	store, err := sqlstore.Open(ctx, cfg.store(true))
-	return store, keys, err
 }

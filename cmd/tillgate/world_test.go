@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tillgate/tillgate/admin"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/sandbox"
 	"github.com/tillgate/tillgate/sqlstore"
@@ -126,7 +127,7 @@ func newWorld(t *testing.T, database string, env ...string) *world {
 	w.operator("store", "add", "--merchant", "740218", "--id", "1", "--name", "S", "--zone", "Australia/Melbourne")
 	w.operator("terminal", "add", "--merchant", "740218", "--store", "1", "--id", "1", "--name", "T")
 	w.operator("method", "set", "--merchant", "740218", "--method", "alipay", "--percent", "1.4", "--fixed", "5")
-	var cred credentialRow
+	var cred admin.Credential
 	if err := json.Unmarshal(w.operator("credential", "add", "--merchant", "740218", "--terminal", "1", "--protocol", "upp"), &cred); err != nil {
 		t.Fatal(err)
 	}

@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tillgate/tillgate/ledger"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/terminal"
 )
 
 // Store is what is tested: the core's store, and the rows that operators keep.
@@ -40,6 +42,19 @@ type Store interface {
 	AddCredential(ctx context.Context, c payment.Credential, secretHash []byte) (payment.Credential, error)
 	Credentials(ctx context.Context, merchant payment.MerchantID, after payment.ID, limit int) ([]payment.Credential, error)
 	SetCredentialDisabled(ctx context.Context, merchant payment.MerchantID, id payment.ID, disabled bool) error
+
+	terminal.Store
+
+	OwedHosts(ctx context.Context) (map[string]time.Time, error)
+	DueNotices(ctx context.Context, host string, now time.Time, limit int) ([]payment.Notice, error)
+	CountNotices(ctx context.Context) (owed int, first time.Time, err error)
+	ClaimNotice(ctx context.Context, n payment.Notice, until time.Time) (payment.Notice, bool, error)
+	PutOffNotice(ctx context.Context, n payment.Notice, at time.Time, outcome string) error
+	SettleNotice(ctx context.Context, n payment.Notice, at time.Time, outcome string) error
+	Webhook(ctx context.Context, merchant payment.MerchantID, id payment.ID) (payment.Webhook, error)
+	AddWebhook(ctx context.Context, w payment.Webhook) (payment.Webhook, error)
+	RemoveWebhook(ctx context.Context, merchant payment.MerchantID, id payment.ID) error
+	Purge(ctx context.Context, now time.Time, limit int) (int, error)
 }
 
 // Run tests an engine. fresh makes an empty place and returns what opens a store there; it may be opened again once it is closed. Stores
@@ -73,6 +88,24 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 		{"public ids are unique", testUnique},
 		{"wrong rows name their field", testFields},
 		{"lists go on after an ID", testLists},
+		{"an answer is kept where its key still stands", testKeepAnswer},
+		{"an open payment is amended", testAmend},
+		{"an operation is found by its own ID", testOperationByID},
+		{"a notice is owed until it is settled", testNotices},
+		{"of many who claim a notice one gets it", testNoticeRace},
+		{"notices are found host by host", testNoticeHosts},
+		{"a notice goes with its transaction", testNoticeRollback},
+		{"webhooks come and go", testWebhooks},
+		{"card numbers are wiped in time", testPurgeCards},
+		{"keys, PIN keys and notices are forgotten in time", testPurgeRows},
+		{"an identity leads to its terminal", testIdentity},
+		{"identities of one terminal are listed", testIdentities},
+		{"names of terminals are unique within their protocol", testIdentityNames},
+		{"an activation code is used as often as it may be", testCodes},
+		{"a key is rotated and the last one kept", testRotate},
+		{"the newest PIN keys are kept", testPINKeys},
+		{"numbers are handed out once", testNumbers},
+		{"vendors and settings are kept", testVendors},
 		{"what was stored is there after a restart", testReopen},
 		{"random transactions agree with a model", testModel},
 	}
@@ -153,7 +186,8 @@ func wantError(t tb, what string, got, want error) {
 
 func equal[T any](t tb, what string, got, want T) {
 	t.Helper()
-	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b money.Amount) bool { return a == b })); d != "" {
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b money.Amount) bool { return a == b }),
+		cmpopts.IgnoreUnexported(terminal.Entry{})); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tillgate/tillgate/admin"
+	"github.com/tillgate/tillgate/money"
+	"github.com/tillgate/tillgate/notify"
+	"github.com/tillgate/tillgate/sqlstore"
+	"github.com/tillgate/tillgate/terminal"
+	"github.com/tillgate/tillgate/vault"
+)
+
+// tool is what a server and an operator's command both have: the rows, the keys and the terminals.
+type tool struct {
+	cfg       Config
+	log       *slog.Logger
+	store     *sqlstore.Store
+	vault     *vault.Vault
+	terminals *terminal.Registry
+}
+
+// openTool opens the store of a data folder beside its server, for operators' commands.
+func openTool(ctx context.Context, cfg Config) (*tool, error) {
+	if cfg.Secret == "" {
+		cfg.Secret = filepath.Join(cfg.Data, "secret.key")
+	}
+	return open(ctx, cfg, cfg.store(true), slog.New(slog.DiscardHandler))
+}
+
+func open(ctx context.Context, cfg Config, where sqlstore.Config, log *slog.Logger) (*tool, error) {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	keys, err := vault.Open(cfg.Secret)
+	if err != nil {
+		return nil, err
+	}
+	store, err := sqlstore.Open(ctx, where)
+	if err != nil {
+		return nil, errors.Join(err, keys.Close())
+	}
+	registry := terminal.New(terminal.Config{Store: store, Vault: keys, Now: time.Now, Rand: rand.Reader, Log: log, Shared: cfg.Database != ""})
+	return &tool{cfg, log, store, keys, registry}, nil
+}
+
+func (t *tool) close() error { return errors.Join(t.store.Close(), t.vault.Close()) }
+
+// admin serves the operators' API over the rows. An empty token takes every call.
+func (t *tool) admin(token string) *admin.Server {
+	return admin.New(t.adminConfig(token))
+}
+
+func (t *tool) adminConfig(token string) admin.Config {
+	return admin.Config{Store: t.store, Terminals: t.terminals, Vault: t.vault, Rand: rand.Reader, Log: t.log, Now: time.Now, Token: token,
+		CheckTarget: t.targets().Check, CheckSettings: settingsChecks}
+}
+
+// settingsChecks check a merchant's settings, by protocol.
+var settingsChecks = map[string]func(json.RawMessage) error{}
+
+// targets are where callbacks and webhooks may go.
+func (t *tool) targets() notify.Targets {
+	targets := notify.Targets{AllowPrivate: t.cfg.Notify.AllowPrivate}
+	for part := range strings.SplitSeq(t.cfg.Notify.Allow, ",") {
+		if prefix, err := netip.ParsePrefix(strings.TrimSpace(part)); err == nil { // Checked by validate.
+			targets.Allow = append(targets.Allow, prefix)
+		}
+	}
+	return targets
+}
+
+// operatorToken reads the operator's token, or makes one at the first start.
+func operatorToken(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		raw := make([]byte, 32)
+		rand.Read(raw) // Never fails.
+		text = []byte("op_" + base64.RawURLEncoding.EncodeToString(raw))
+		err = writeFile(path, append(text, '\n'))
+	}
+	if err != nil {
+		return "", fmt.Errorf("operator's token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if len(token) < 16 {
+		return "", fmt.Errorf("operator's token: %s holds less than 16 characters; make one with: openssl rand -hex 32", path)
+	}
+	return token, nil
+}
+
+// minor shows minor units as decimal text.
+func minor(amount int64, currency string) string {
+	cur, err := money.ParseCurrency(currency)
+	if err != nil {
+		return fmt.Sprint(amount)
+	}
+	return money.New(amount, cur).String()
+}
