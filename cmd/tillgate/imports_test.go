@@ -27,6 +27,7 @@ var house = map[string][]string{
 	"notify":             {"payment"},
 	"acquirer/wallet":    {"money", "payment", "internal/fault"},
 	"protocol/upp":       {"money", "payment", "internal/access"},
+	"protocol/uqpay":     {"money", "card", "emv", "payment", "terminal", "internal/access"},
 	"protocol/qfpay":     {"money", "payment"},
 	"protocol/upay":      {"money", "payment", "terminal", "internal/access"},
 	"sandbox":            {"money"},
