@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tillgate/tillgate/acquirer/cardhost"
+	"github.com/tillgate/tillgate/notify"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/sqlstore"
 )
@@ -20,6 +22,10 @@ type metrics struct {
 	operations *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
+	exchanges  *prometheus.HistogramVec
+	dropped    *prometheus.CounterVec
+	lines      prometheus.Gauge
+	notices    *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -33,9 +39,26 @@ func newMetrics() *metrics {
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tillgate_request_seconds",
 			Help:    "Time to answer a request, by protocol and HTTP status.",
 			Buckets: []float64{.001, .005, .01, .02, .05, .1, .5, 1, 5, 10, 30}}, []string{"protocol", "status"}),
+		exchanges: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tillgate_card_exchange_seconds",
+			Help:    "Time to the card host's answer, by message type and response code; the code is empty for silence.",
+			Buckets: []float64{.001, .005, .01, .02, .05, .1, .5, 1, 5, 10}}, []string{"mti", "code"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tillgate_card_dropped_total",
+			Help: "What came from the card host and could not be used, by why."}, []string{"why"}),
+		lines: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tillgate_card_lines", Help: "Lines to the card host that are signed on."}),
+		notices: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tillgate_notices_total",
+			Help: "Tries to send callbacks and webhooks, by protocol and result."}, []string{"protocol", "result"}),
 	}
-	m.registry.MustRegister(m.operations, m.latency, m.requests, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.operations, m.latency, m.requests, m.exchanges, m.dropped, m.lines, m.notices, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// What counts from zero is told from the start, so that a rate can be taken of the first.
+	for _, why := range []cardhost.Drop{cardhost.DropLate, cardhost.DropGarbled, cardhost.DropMAC, cardhost.DropDiffers} {
+		m.dropped.WithLabelValues(string(why))
+	}
+	for _, result := range []notify.Result{notify.Accepted, notify.Failed, notify.GivenUp} {
+		for _, protocol := range []string{"uqpay", "upay"} {
+			m.notices.WithLabelValues(protocol, string(result))
+		}
+	}
 	return m
 }
 

@@ -14,7 +14,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	dev := startDev(t, t.TempDir())
 	for _, body := range []string{dev.purchase(t, "measured"), `{"transactionType":"purchase","transactionReference":"owed","amount":1,"currency":"aud",
-		"provider":"alipay","saleType":"merchantPresentedToken","items":[{"type":"sku","itemReference":"1","name":"x","amount":1,"quantity":1}]}`} {
+		"provider":"alipay","saleType":"merchantPresentedToken","items":[{"type":"sku","itemReference":"1","name":"x","amount":1,"quantity":1}]}`, `{"transactionType":"purchase","transactionReference":"by card","amount":1,"currency":"aud",
+		"provider":"financialcard","saleType":"customerPresentedToken","customerToken":"ct_sandbox_9050","items":[{"type":"sku","itemReference":"1",
+		"name":"x","amount":1,"quantity":1}]}`} {
 		if status, got := dev.call(t, "POST", "/v1/transactions", body); status != http.StatusOK {
 			t.Fatalf("%d %v", status, got)
 		}

@@ -103,7 +103,10 @@ func (s *server) wire() error {
 		acquirers[cardAcquirer], closers[cardAcquirer] = s.cards, batchCloser{s.cards}
 	}
 	s.settler = settlement.New(settlement.Config{Store: s.store, Closers: closers, Now: time.Now, Log: log})
-	s.notices = notify.New(notify.Config{Store: s.store, Protocols: s.noticeProtocols(), Targets: s.targets(), Now: time.Now, Log: log})
+	s.notices = notify.New(notify.Config{Store: s.store, Protocols: s.noticeProtocols(), Targets: s.targets(), Now: time.Now, Log: log,
+		Observe: func(protocol string, result notify.Result, _ time.Duration) {
+			s.metrics.notices.WithLabelValues(protocol, string(result)).Inc()
+		}})
 	s.link = &wallet.Link{Client: &wallet.Client{BaseURL: cfg.Wallet.URL, Key: cfg.Wallet.key}, Timeout: cfg.Wallet.timeout, Log: log}
 	acquirers[walletAcquirer] = s.link
 	s.engine = payment.NewEngine(payment.Config{
@@ -132,7 +135,12 @@ func (s *server) cardHost() (*cardhost.Link, error) {
 	}
 	return cardhost.New(cardhost.Config{Addresses: s.cfg.Card.hosts(), Connections: s.cfg.Card.Connections, Member: s.cfg.Card.Member,
 		ZMK: vault.SealedKey{Sealed: zmk, Bound: bound}, PINFormat: card.Format(s.cfg.Card.PINFormat), Timeout: s.cfg.Card.timeout,
-		Vault: s.vault, Log: s.log, Now: time.Now, Rand: rand.Reader})
+		Vault: s.vault, Log: s.log, Now: time.Now, Rand: rand.Reader,
+		Exchanged: func(mti, code string, took time.Duration) {
+			s.metrics.exchanges.WithLabelValues(mti, code).Observe(took.Seconds())
+		},
+		Dropped:  func(why cardhost.Drop) { s.metrics.dropped.WithLabelValues(string(why)).Inc() },
+		SignedOn: func(lines int) { s.metrics.lines.Set(float64(lines)) }})
 }
 
 // batchCloser lets the card host's link close settlement batches.
