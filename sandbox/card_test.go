@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,7 +80,11 @@ func (r *cardRig) leave() {
 func (r *cardRig) restart() *member {
 	r.t.Helper()
 	r.leave()
+	before := r.h.book
 	r.open()
+	if !reflect.DeepEqual(r.h.book, before) {
+		r.t.Error("the books are others after a restart")
+	}
 	return r.dial().signOn()
 }
 

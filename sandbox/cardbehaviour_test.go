@@ -79,7 +79,7 @@ var cardExpected = map[string]struct {
 func (m *member) first(mti string, q fields) string {
 	m.t.Helper()
 	m.send(mti, q)
-	body, err := m.receive(200 * time.Millisecond)
+	body, err := m.receive(500 * time.Millisecond)
 	if errors.Is(err, errNothing) {
 		m.want("echo after silence", m.network("301"), "00")
 		return cardSilence

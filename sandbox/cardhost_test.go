@@ -394,6 +394,21 @@ func TestNothingSecretIsKept(t *testing.T) {
 	}
 }
 
+func TestOddNames(t *testing.T) {
+	t.Parallel()
+	r := setupCards(t)
+	m := r.dial().signOn()
+	q := m.sale(100, fields{41: `"\T,{}"\`, 42: `a\"b","rrn":"x"`})
+	m.want("sale", m.call("0200", q), "00")
+	m = r.restart()
+	m.want("twice", m.call("0200", q), "94")
+	for _, bad := range []string{`{"txn":{}}`, `{"reset":true} `, `{"spent":{"mti":"0200","rrn":"1","tid":"TERM0001"}}`, `{"close":{"mid":"`, `{}`, ``, `{"reversal":{"mti":"02\`} {
+		if err := newCardBook().apply([]byte(bad + "\n")); err == nil {
+			t.Errorf("%s: taken", bad)
+		}
+	}
+}
+
 func TestBooksBadCalls(t *testing.T) {
 	t.Parallel()
 	r := setupCards(t)
