@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tillgate/tillgate/payment"
@@ -298,21 +299,31 @@ func (s *Server) addCredential(c call, in Credential) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
-	d, err := s.terminal(c, m, in.Terminal)
-	if err != nil {
-		return Credential{}, err
-	}
-	token, err := s.secret("upp_")
-	if err != nil {
-		return Credential{}, err
+	enrol := s.cfg.Enrol[in.Protocol]
+	var d payment.Terminal
+	if in.Terminal != "" || enrol == nil {
+		if d, err = s.terminal(c, m, in.Terminal); err != nil {
+			return Credential{}, err
+		}
 	}
 	if in.Name == "" {
-		in.Name = in.Protocol + " " + in.Terminal
+		in.Name = strings.TrimSpace(in.Protocol + " " + in.Terminal)
+	}
+	out := Credential{Merchant: m.PublicID, Protocol: in.Protocol, Name: in.Name, Terminal: in.Terminal, AllowedIPs: in.AllowedIPs, State: Active}
+	if out.Token, err = s.secret(in.Protocol[:min(3, len(in.Protocol))] + "_"); err != nil {
+		return Credential{}, err
+	}
+	secret, profile := out.Token, payment.Profile{AllowedIPs: in.AllowedIPs}
+	if enrol != nil {
+		if out.ClientID, err = s.hexSecret(); err != nil {
+			return Credential{}, err
+		}
+		secret, profile = enrol(out.ClientID, out.Token, profile)
 	}
 	k, err := s.cfg.Store.AddCredential(c.ctx, payment.Credential{Protocol: in.Protocol, Merchant: m.ID, Store: d.Store, Terminal: d.ID, Name: in.Name,
-		Profile: payment.Profile{AllowedIPs: in.AllowedIPs}}, payment.CredentialHash(s.cfg.Vault, in.Protocol, token))
-	return Credential{Merchant: m.PublicID, ID: int64(k.ID), Protocol: in.Protocol, Name: in.Name, Terminal: in.Terminal, AllowedIPs: in.AllowedIPs,
-		State: Active, Token: token}, err
+		Profile: profile}, payment.CredentialHash(s.cfg.Vault, in.Protocol, secret))
+	out.ID = int64(k.ID)
+	return out, err
 }
 
 // secret makes an unguessable text of 256 bits.
@@ -334,9 +345,6 @@ func (s *Server) hexSecret() (string, error) {
 }
 
 // Webhooks.
-
-// PurposeWebhook is the purpose under which webhooks' secrets are sealed, bound to their address.
-const PurposeWebhook = "webhook"
 
 func (s *Server) listWebhooks(c call, _ none) (Page[Webhook], error) {
 	m, err := s.merchant(c)
@@ -367,12 +375,11 @@ func (s *Server) addWebhook(c call, in Webhook) (Webhook, error) {
 	if err != nil {
 		return Webhook{}, err
 	}
-	sealed, err := s.cfg.Vault.Seal(PurposeWebhook, []byte(secret), []byte(in.URL))
-	if err != nil {
+	w := payment.Webhook{Merchant: m.ID, Protocol: in.Protocol, URL: in.URL, Events: in.Events, Seconds: in.Seconds}
+	if w.Secret, err = s.cfg.SealWebhook(w, secret); err != nil {
 		return Webhook{}, err
 	}
-	w, err := s.cfg.Store.AddWebhook(c.ctx, payment.Webhook{Merchant: m.ID, Protocol: in.Protocol, URL: in.URL, Events: in.Events, Secret: sealed,
-		Seconds: in.Seconds})
+	w, err = s.cfg.Store.AddWebhook(c.ctx, w)
 	return Webhook{m.PublicID, int64(w.ID), w.Protocol, w.URL, w.Events, w.Seconds, secret}, err
 }
 

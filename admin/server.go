@@ -29,6 +29,10 @@ type Config struct {
 	Log       *slog.Logger
 	// CheckTarget refuses the address of a webhook that nothing may be sent to.
 	CheckTarget func(url string) error
+	// Enrol makes the secret and profile of a credential that is a client id with API keys, by protocol.
+	Enrol map[string]func(clientID, key string, p payment.Profile) (secret string, _ payment.Profile)
+	// SealWebhook seals a webhook's secret as its protocol wants it.
+	SealWebhook func(w payment.Webhook, secret string) ([]byte, error)
 	// CheckSettings checks a merchant's settings by protocol; a protocol that is not in it has none.
 	CheckSettings map[string]func(json.RawMessage) error
 	// Settler closes settlement batches; nil where no acquirer can be reached.

@@ -37,23 +37,23 @@ const (
 // client makes tries.
 type client struct {
 	targets   Targets
-	resolver  Resolver
-	transport *http.Transport
+	transport http.RoundTripper
+	close     func() // Ends connections that are not used.
 	log       *slog.Logger
 }
 
 func newClient(cfg Config) client {
-	c := client{targets: cfg.Targets, resolver: cfg.Resolver, log: cfg.Log}
-	if c.resolver == nil {
-		c.resolver = net.DefaultResolver
+	d := dialer{targets: cfg.Targets, resolver: cfg.Resolver}
+	if d.resolver == nil {
+		d.resolver = net.DefaultResolver
 	}
 	roots := cfg.TLS
 	if roots == nil {
 		roots = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	c.transport = &http.Transport{
+	t := &http.Transport{
 		Proxy:                  nil, // A proxy would dial what was not checked.
-		DialContext:            c.dial,
+		DialContext:            d.dial,
 		TLSClientConfig:        roots,
 		TLSHandshakeTimeout:    dialMax,
 		ForceAttemptHTTP2:      true,
@@ -63,14 +63,18 @@ func newClient(cfg Config) client {
 		MaxResponseHeaderBytes: headersMax,
 		DisableCompression:     true, // So that the limit is one of bytes, not of what they unpack to.
 	}
-	return c
+	return client{targets: cfg.Targets, transport: t, close: t.CloseIdleConnections, log: cfg.Log}
 }
 
-func (c *client) close() { c.transport.CloseIdleConnections() }
+// dialer connects to addresses that may be connected to, and no others.
+type dialer struct {
+	targets  Targets
+	resolver Resolver
+}
 
 // dial connects to a name's first address that may be connected to. The addresses that are checked are the ones that are dialled: nothing asks
 // the DNS again in between.
-func (c *client) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -78,18 +82,18 @@ func (c *client) dial(ctx context.Context, network, address string) (net.Conn, e
 	var addrs []netip.Addr
 	if addr, err := netip.ParseAddr(host); err == nil {
 		addrs = []netip.Addr{addr}
-	} else if addrs, err = c.resolver.LookupNetIP(ctx, "ip", host); err != nil {
+	} else if addrs, err = d.resolver.LookupNetIP(ctx, "ip", host); err != nil {
 		return nil, err
 	}
 	var last error = &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}
-	d := net.Dialer{Timeout: dialMax, Control: c.control}
+	plain := net.Dialer{Timeout: dialMax, Control: d.control}
 	for _, addr := range addrs[:min(len(addrs), addressesMax)] {
 		addr = addr.Unmap()
-		if err := c.targets.checkAddr(addr); err != nil {
+		if err := d.targets.checkAddr(addr); err != nil {
 			last = err
 			continue
 		}
-		conn, err := d.DialContext(ctx, network, net.JoinHostPort(addr.String(), port))
+		conn, err := plain.DialContext(ctx, network, net.JoinHostPort(addr.String(), port))
 		if err == nil {
 			return conn, nil
 		}
@@ -99,12 +103,12 @@ func (c *client) dial(ctx context.Context, network, address string) (net.Conn, e
 }
 
 // control is asked by the dialer with the address in hand, after everything that could have changed it.
-func (c *client) control(_, address string, _ syscall.RawConn) error {
+func (d *dialer) control(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err
 	}
-	return c.targets.checkAddr(to.Addr())
+	return d.targets.checkAddr(to.Addr())
 }
 
 // attempt is what a try met.

@@ -29,7 +29,7 @@ type Targets struct {
 }
 
 // reserved are the ranges that are not on the public internet, or lead back into a private network, as of IANA's registries of special-purpose
-// addresses. netip knows some of them by itself; the table is complete so that it can be read.
+// addresses. Of IPv6 only 2000::/3 is public at all. A network that reaches IPv4 through NAT64 has to allow 64:ff9b::/96.
 var reserved = prefixes(
 	"0.0.0.0/8",       // This network; 0.0.0.0 is this host.
 	"10.0.0.0/8",      // Private.
@@ -46,22 +46,13 @@ var reserved = prefixes(
 	"203.0.113.0/24",  // Documentation.
 	"224.0.0.0/4",     // Multicast.
 	"240.0.0.0/4",     // Reserved, and broadcast.
-	"::/128",          // Unspecified.
-	"::1/128",         // Loopback.
-	"::/96",           // IPv4-compatible, long gone.
-	"::ffff:0:0/96",   // IPv4-mapped; netip unmaps what we check, so only a prefix of ours could meet it.
-	"64:ff9b::/96",    // NAT64: an IPv4 address in other clothes.
-	"64:ff9b:1::/48",  // NAT64, local.
-	"100::/64",        // Discarded.
+	"::/3",            // Loopback, unspecified, and IPv4 addresses in other clothes: mapped, compatible, translated, NAT64.
 	"2001::/23",       // Protocol assignments, Teredo among them.
 	"2001:db8::/32",   // Documentation.
 	"2002::/16",       // 6to4: an IPv4 address in other clothes.
 	"3fff::/20",       // Documentation.
-	"5f00::/16",       // Segment routing.
-	"fc00::/7",        // Unique local; metadata of a cloud.
-	"fe80::/10",       // Link-local.
-	"fec0::/10",       // Site-local, deprecated.
-	"ff00::/8",        // Multicast.
+	"4000::/2",        // Not given to anybody; segment routing.
+	"8000::/1",        // The same; unique local, link-local, site-local and multicast.
 )
 
 func prefixes(texts ...string) []netip.Prefix {

@@ -398,10 +398,8 @@ func (e *Engine) record(f *flight, a Answer) {
 			if f.query && a.Outcome == OutcomeUnsent {
 				a.Outcome = OutcomeUnknown
 			}
-			if err := t.answered(op, f.acq.Traits().Class, a); err != nil || f.keep == nil {
-				return err
-			}
-			return f.keep(t)
+			t.keep = f.keep
+			return t.answered(op, f.acq.Traits().Class, a)
 		})
 		if err == nil {
 			f.op, f.payment = *op, t.p

@@ -30,9 +30,10 @@ type turn struct {
 	was   Payment
 	ops   []*row
 
-	claimed bool // The operation is in hand, and this try is counted.
-	hurry   bool // Something is due at once: the runner is told after the commit.
-	noticed bool // Notices are stored.
+	claimed bool              // The operation is in hand, and this try is counted.
+	hurry   bool              // Something is due at once: the runner is told after the commit.
+	noticed bool              // Notices are stored.
+	keep    func(*turn) error // Keeps the caller's answer, once the rows are as they are stored; nil for none.
 	flights []*flight
 	settled []*Operation
 }
@@ -168,6 +169,11 @@ func (t *turn) write() error {
 			if r.op.ID == t.p.Attempt {
 				f.msg.Attempt = r.op
 			}
+		}
+	}
+	if t.keep != nil {
+		if err := t.keep(t); err != nil {
+			return err
 		}
 	}
 	return t.notices()

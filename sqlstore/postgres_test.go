@@ -812,7 +812,8 @@ func TestPasswordIsNotTold(t *testing.T) {
 // TestManyRows words every statement that is merged, and sees that all of them can be.
 func TestManyRows(t *testing.T) {
 	t.Parallel()
-	texts := map[string]int{insertKey: 9, updateKey: 11, insertPayment: 39, updatePayment: 25, insertOperation: 29, updateOperation: 20, insertEntry: 11}
+	texts := map[string]int{insertKey: 9, updateKey: 11, insertPayment: 39, updatePayment: 25, insertOperation: 29, updateOperation: 20, insertEntry: 11,
+		insertNotice: 14, amendPayment: 9}
 	for text, n := range maps.All(texts) {
 		row := make([]any, n)
 		for i := range row {

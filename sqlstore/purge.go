@@ -25,8 +25,8 @@ var purges = []struct {
 	what, text string
 	life       time.Duration
 }{
-	{"card numbers of attempts that took no money", wipe(`settled_at`, `state IN ('declined', 'reversed')`), vainLife},
-	{"card numbers", wipe(`created_at`, `created_at > 0`), cardLife},
+	{"card numbers of attempts that took no money", wipe(`settled_at`, ` AND state IN ('declined', 'reversed')`), vainLife},
+	{"card numbers", wipe(`created_at`, ``), cardLife},
 	{"keys", expired(`payment_keys`, `merchant_id, scope, key`, `free_at`, `free_at > 0`), keyLife},
 	// One that was closed in advance and never used is as good as none.
 	{"closed keys", expired(`payment_keys`, `merchant_id, scope, key`, `closed_to`, `closed_to > 0 AND payment_id = 0 AND mac = ''`), keyLife},
@@ -43,7 +43,7 @@ DELETE FROM %s WHERE (%s) IN (SELECT %s FROM %s WHERE %s AND %s <= $1 ORDER BY %
 func wipe(at, which string) string {
 	return fmt.Sprintf(`-- every merchant
 UPDATE operations SET sealed = '' WHERE (merchant_id, payment_id, id) IN
-(SELECT merchant_id, payment_id, id FROM operations WHERE sealed <> '' AND %s AND %s > 0 AND %s <= $1 ORDER BY %s LIMIT $2)`, which, at, at, at)
+(SELECT merchant_id, payment_id, id FROM operations WHERE sealed <> ''%s AND %s > 0 AND %s <= $1 ORDER BY %s LIMIT $2)`, which, at, at, at)
 }
 
 // Purge forgets what nothing needs any more: sealed card numbers, keys that are free again, PIN keys that have expired, and notices that are

@@ -47,8 +47,9 @@ type numbering struct {
 
 // numberings has a row for each protocol whose numbers we give.
 var numberings = map[string]numbering{
-	"uqpay": {first: 10_000_000, last: 99_999_999}, // UQPAY reference 3.1: eight digits.
-	"upay":  {prefix: "1009", digits: 14},          // Upay reference 1.1: digits, 18 seen.
+	"uqpay":        {first: 10_000_000, last: 99_999_999}, // UQPAY reference 3.1: eight digits.
+	"upay":         {prefix: "1009", digits: 14},          // Upay reference 1.1: digits, 18 seen.
+	DeviceProtocol: {first: 40_000_000, last: 99_999_999}, // Eight digits: what a card host has room for in DE 41.
 }
 
 // Config is what a registry needs.

@@ -23,11 +23,8 @@ func DescribeFrame(frame []byte) string {
 	return describe(m, false)
 }
 
-// brokenMax is the longest value that is shown of what is not wholly a message: after a wrong bitmap or length, a card may stand where
-// anything else should, and so few of its digits tell nothing.
-const brokenMax = 6
-
-// describe explains what is known of a message.
+// describe explains a message. Of a broken one only lengths are shown: after a wrong bitmap or length, a card may stand where anything else
+// should.
 func describe(m *message, broken bool) string {
 	var b strings.Builder
 	if m.mti != "" {
@@ -40,7 +37,7 @@ func describe(m *message, broken bool) string {
 	for de := 2; de <= lastDE; de++ {
 		if m.have(de) {
 			text := shown(de, m.value[de])
-			if broken && len(m.value[de]) > brokenMax {
+			if broken {
 				text = hidden(m.value[de])
 			}
 			fmt.Fprintf(&b, "DE %-3d %-26s %s\n", de, specification[de].name, text)

@@ -61,6 +61,8 @@ type host struct {
 	// network is called for every 0800, in the reader; it reports whether it has answered.
 	network func(r *request) bool
 
+	pause func() // Before the next frame is read; nil for none.
+
 	mu    sync.Mutex
 	lines []*hostLine
 	seen  []*request
@@ -140,6 +142,9 @@ func (h *host) serve(l *hostLine) {
 		r := l.read(raw)
 		if r == nil {
 			return
+		}
+		if h.pause != nil {
+			h.pause()
 		}
 		if r.mti == "0800" || r.mti == "0810" {
 			h.networkMessage(r)
@@ -508,7 +513,9 @@ func (r *rig) op(kind payment.Kind, minor int64) payment.Operation {
 }
 
 // sale is an attempt with a card.
-func (r *rig) sale(minor int64, c *payment.Card) payment.Message { return r.attempt(payment.Sale, minor, c) }
+func (r *rig) sale(minor int64, c *payment.Card) payment.Message {
+	return r.attempt(payment.Sale, minor, c)
+}
 
 func (r *rig) attempt(kind payment.Kind, minor int64, c *payment.Card) payment.Message {
 	r.t.Helper()

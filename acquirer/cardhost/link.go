@@ -64,7 +64,7 @@ const (
 // Link is a card host as an acquirer. Run keeps its lines; until they are signed on, and after Run, nothing is sent. All methods may be
 // called concurrently.
 type Link struct {
-	cfg  Config
+	cfg Config
 	// Tests have others.
 	dial            func(ctx context.Context, address string) (net.Conn, error)
 	again, patience time.Duration

@@ -574,8 +574,12 @@ func TestMessagesThatCannotBeMade(t *testing.T) {
 			m.Secret = r.withPIN(chipCard(t), testPIN)
 			m.Secret.(*payment.Card).PIN.Format = card.Format1
 		}),
-		"a refund whose card is lost":     func() payment.Message { m := r.on(payment.Refund, 1, sale); m.Target.Sealed = nil; return m }(),
-		"a refund of no known completion": func() payment.Message { m := r.on(payment.Refund, 1, sale); m.Target.Kind = payment.Authorization; return m }(),
+		"a refund whose card is lost": func() payment.Message { m := r.on(payment.Refund, 1, sale); m.Target.Sealed = nil; return m }(),
+		"a refund of no known completion": func() payment.Message {
+			m := r.on(payment.Refund, 1, sale)
+			m.Target.Kind = payment.Authorization
+			return m
+		}(),
 	} {
 		r.want(r.do(m), payment.OutcomeUnsent, "")
 		if n := len(r.host.requests()); n != 0 {

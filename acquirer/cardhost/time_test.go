@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,17 +127,16 @@ func TestBackoffGrows(t *testing.T) {
 // A host that reads nothing: what is stuck in the write may have left, what waits behind it has not.
 func TestStuckLine(t *testing.T) {
 	t.Parallel()
-	stuck := make(chan struct{})
+	var stuck atomic.Bool
 	inBubble(t, func(r *rig) {
-		r.link.patience = 0
-		r.host.script = func(*request) { <-stuck }
+		r.host.pause = func() {
+			for stuck.Load() {
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
 	}, func(r *rig) {
-		line := r.host.open()[0]
 		ours := r.link.lines[0].mux
-		// The host's reader stops after one more frame: net.Pipe has no room of its own.
-		blocked := make(chan struct{})
-		r.host.network = func(*request) bool { <-blocked; return true }
-		line.mu.Lock() // The reader waits for it.
+		stuck.Store(true)
 		var all sync.WaitGroup
 		outcomes := make([]payment.Outcome, 3)
 		for i := range outcomes {
@@ -156,10 +156,8 @@ func TestStuckLine(t *testing.T) {
 		time.Sleep(writeMax)
 		synctest.Wait()
 		if ours.reason() == nil {
-			t.Error("the line is still held for good")
+			t.Error("the line is still held")
 		}
-		line.mu.Unlock()
-		close(blocked)
-		close(stuck)
+		stuck.Store(false)
 	})
 }

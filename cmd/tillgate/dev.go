@@ -47,6 +47,11 @@ type devInfo struct {
 	Ready       bool                  `json:"ready"`
 	URL         string                `json:"url"`
 	UPP         devUPP                `json:"upp"`
+	UQPAY       devUQPAY              `json:"uqpay"`
+	UQPAYOther  devUQPAY              `json:"uqpay_other"`   // Of another account, to try what it must not see.
+	UQPAYDates  devUQPAY              `json:"uqpay_rfc3339"` // With pin_key_expire as RFC 3339, which the official Go client wants.
+	UQPAYTill   devUQPAY              `json:"uqpay_till"`    // Of tillgate card, since one token per client is alive.
+	Upay        devUpay               `json:"upay"`
 	Sandbox     devSandbox            `json:"sandbox"`
 	WalletCodes []devWalletCode       `json:"wallet_codes"`
 	Triggers    []devTrigger          `json:"triggers"`
@@ -64,6 +69,30 @@ type devUPP struct {
 	// For shops' pages: the buttons of the wallets, and the card fields.
 	WebWidgetScript  string `json:"web_widget_script"`
 	CardWidgetScript string `json:"card_widget_script"`
+}
+
+// devUQPAY is a client of UQPAY's.
+type devUQPAY struct {
+	BaseURL       string `json:"base_url"`
+	ClientID      string `json:"client_id"`
+	APIKey        string `json:"api_key"`
+	FirmCode      string `json:"firm_code"` // Of a terminal's maker that can be registered.
+	TerminalModel string `json:"terminal_model"`
+	Currency      string `json:"currency"`
+	WebhookURL    string `json:"webhook_url,omitempty"` // Where events are posted to: --uqpay-webhook.
+	WebhookSecret string `json:"webhook_secret"`
+	Merchant      string `json:"merchant"`
+}
+
+// devUpay is a vendor of Upay's, and a code with which its terminals are activated, as often as one likes.
+type devUpay struct {
+	BaseURL           string `json:"base_url"`
+	VendorSN          string `json:"vendor_sn"`
+	VendorKey         string `json:"vendor_key"`
+	AppID             string `json:"app_id"`
+	ActivationCode    string `json:"activation_code"`
+	CallbackPublicKey string `json:"callback_public_key"` // PEM.
+	Merchant          string `json:"merchant"`
 }
 
 type devSandbox struct {
@@ -128,6 +157,7 @@ var markets = []market{
 		map[string]string{upp.Protocol: "token", upp.PublicProtocol: "public_token"}},
 	{"sg", "740319", "Lion City Books Pte Ltd", "Lion City Books Bugis", "Asia/Singapore", "2", []string{"SGD"},
 		map[string]string{upp.Protocol: "other_token"}},
+	{"sg-other", "740327", "Merlion Kitchen Pte Ltd", "Merlion Kitchen Tampines", "Asia/Singapore", "6", []string{"SGD"}, nil},
 	{"cn", "740420", "Lantern Noodle Co Ltd", "Lantern Noodle Pudong", "Asia/Shanghai", "3", []string{"CNY"}, nil},
 	{"ca", "740521", "Maple Hardware Inc", "Maple Hardware Toronto", "America/Toronto", "4", []string{"CAD"}, nil},
 	{"hk", "740622", "Peak Tea Trading Ltd", "Peak Tea Central", "Asia/Hong_Kong", "5", []string{"HKD"}, nil},
@@ -144,7 +174,11 @@ var devMethods = map[string]payment.Rate{
 	upp.ProviderLatitudepay:   {Millionths: 33_000},
 	upp.ProviderGenoapay:      {Millionths: 33_000},
 	upp.ProviderFinancialCard: {Millionths: 12_000, Fixed: 10},
+	devCardMethod:             {Millionths: 9_000, Fixed: 5},
 }
+
+// devCardMethod is the method of cards at a terminal.
+const devCardMethod = "card_present"
 
 // Run runs everything until it is told to stop.
 func (c *devCommand) Run(e *env) error {
@@ -206,12 +240,21 @@ func (c *devCommand) run(e *env, s *server, sandboxListen string, cardHost net.L
 	if err := s.listen(); err != nil {
 		return err
 	}
+	clients, err := s.provisionUQPAY(e.ctx, c.Webhook)
+	if err != nil {
+		return fmt.Errorf("demo data of UQPAY: %w", err)
+	}
+	vendor, err := s.provisionUpay(e.ctx)
+	if err != nil {
+		return fmt.Errorf("demo data of Upay: %w", err)
+	}
 	p, err := newParty(sandboxListen, cardHost, c.Data, keys, c.PublicURL, log)
 	if err != nil {
 		return err
 	}
 	s.link.Client.BaseURL, s.upp.CardTokens = p.url(), p.publicURL()+"/cards/tokens" // Nothing is served yet.
 	info := devInfo{Ready: true, URL: s.url(), Sandbox: p.info(), WalletCodes: walletCodes(), Triggers: triggers(), TestCards: testCards(),
+		UQPAY: clients["uqpay"], UQPAYOther: clients["uqpay_other"], UQPAYDates: clients["uqpay_rfc3339"], UQPAYTill: clients["uqpay_till"], Upay: vendor,
 		Cards: p.cards(), Admin: adminInfo{URL: s.adminURL, Token: s.token}, Merchants: map[string]devAccount{},
 		UPP: devUPP{BaseURL: s.url() + "/upp", Token: tokens["token"], PublicToken: tokens["public_token"], OtherToken: tokens["other_token"],
 			WebWidgetScript: s.url() + "/upp" + upp.WebWidgetPath, CardWidgetScript: s.url() + "/upp" + upp.CardWidgetPath}}
@@ -292,7 +335,7 @@ func (m market) provision(ctx context.Context, store *sqlstore.Store, keys *vaul
 		methods := map[string]payment.Method{}
 		for name, rate := range devMethods {
 			methods[name] = payment.Method{Acquirer: walletAcquirer, Rate: rate}
-			if name == upp.ProviderFinancialCard {
+			if name == upp.ProviderFinancialCard || name == devCardMethod {
 				methods[name] = payment.Method{Acquirer: cardAcquirer, Rate: rate}
 			}
 		}
@@ -387,6 +430,8 @@ func startPage(w io.Writer, info devInfo, path string) error {
   Tillgate is running. Stop it with Ctrl-C.
 
     UPP         %s
+    UQPAY       %s
+    Upay        %s
     sandbox     %s   (wallets; its books: %s)
     everything  %s   (addresses, tokens, codes, triggers)
 
@@ -398,7 +443,7 @@ func startPage(w io.Writer, info devInfo, path string) error {
         "provider": "alipay", "saleType": "customerPresentedToken", "customerToken": "%s",
         "items": [{"type": "sku", "itemReference": "1", "name": "Umbrella", "amount": 24.5, "quantity": 1}]}'
 
-`, info.UPP.BaseURL, info.Sandbox.URL, info.Sandbox.BooksURL, path, info.UPP.BaseURL, info.UPP.Token, time.Now().Unix(), code)
+`, info.UPP.BaseURL, info.UQPAY.BaseURL, info.Upay.BaseURL, info.Sandbox.URL, info.Sandbox.BooksURL, path, info.UPP.BaseURL, info.UPP.Token, time.Now().Unix(), code)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -513,6 +558,10 @@ func (c *envCommand) Run(e *env) error {
 		return fmt.Errorf("%s: %w", devFile, err)
 	}
 	fmt.Fprintf(e.stdout, "export UPP_URL=%s\nexport UPP_TOKEN=%s\nexport BOOKS_URL=%s\n", info.UPP.BaseURL, info.UPP.Token, info.Sandbox.BooksURL)
+	fmt.Fprintf(e.stdout, "export UQPAY_URL=%s\nexport UQPAY_CLIENT_ID=%s\nexport UQPAY_API_KEY=%s\nexport CARD_BOOKS_URL=%s\n", info.UQPAY.BaseURL,
+		info.UQPAY.ClientID, info.UQPAY.APIKey, info.Sandbox.CardBooksURL)
+	fmt.Fprintf(e.stdout, "export UPAY_URL=%s\nexport UPAY_VENDOR_SN=%s\nexport UPAY_VENDOR_KEY=%s\nexport UPAY_APP_ID=%s\nexport UPAY_CODE=%s\n", info.Upay.BaseURL,
+		info.Upay.VendorSN, info.Upay.VendorKey, info.Upay.AppID, info.Upay.ActivationCode)
 	for _, code := range info.WalletCodes {
 		if code.Behaviour == "approve" {
 			fmt.Fprintf(e.stdout, "export %s_CODE=%s\n", strings.ToUpper(code.Provider), code.Code)

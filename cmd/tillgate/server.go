@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,9 @@ import (
 	"github.com/tillgate/tillgate/internal/fault"
 	"github.com/tillgate/tillgate/notify"
 	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/protocol/upay"
 	"github.com/tillgate/tillgate/protocol/upp"
+	"github.com/tillgate/tillgate/protocol/uqpay"
 	"github.com/tillgate/tillgate/settlement"
 	"github.com/tillgate/tillgate/signal"
 	"github.com/tillgate/tillgate/vault"
@@ -56,9 +59,12 @@ type server struct {
 	notices  *notify.Sender
 	settler  *settlement.Settler
 	upp      *upp.Server
+	uqpay    *uqpay.Server
+	upay     *upay.Server
 	metrics  *metrics
-	token    string // The operator's.
-	adminURL string // Where operators' commands reach it.
+	signing  *rsa.PrivateKey // Of Upay's callbacks.
+	token    string          // The operator's.
+	adminURL string          // Where operators' commands reach it.
 
 	stopping  chan struct{}
 	listeners []listening
@@ -92,6 +98,9 @@ func (s *server) wire() error {
 		return err
 	}
 	if s.token, err = operatorToken(cfg.Admin.TokenFile); err != nil {
+		return err
+	}
+	if s.signing, err = signingKey(cfg.Upay.KeyFile); err != nil {
 		return err
 	}
 	acquirers := map[string]payment.Acquirer{}
@@ -157,12 +166,23 @@ func (c batchCloser) CloseBatch(ctx context.Context, m payment.Merchant, zone st
 
 // noticesOf says what callers are owed to be told of a change, by the protocol of its payment.
 func (s *server) noticesOf(r payment.Reader, c payment.Change) ([]payment.Notice, error) {
+	switch c.Now.Protocol {
+	case uqpay.Protocol:
+		return uqpay.Notices(r, c)
+	case upay.Protocol:
+		return upay.Notices(r, c)
+	}
 	return nil, nil
 }
 
 // noticeProtocols is how each protocol's notices are delivered.
 func (s *server) noticeProtocols() map[string]notify.Protocol {
-	return map[string]notify.Protocol{}
+	webhooks := uqpay.WebhookSigner{Webhook: s.store.Webhook, Sealer: s.vault}
+	callbacks := upay.Callbacks{Terminals: s.terminals, Key: s.signing}
+	return map[string]notify.Protocol{
+		uqpay.Protocol: {Delays: uqpay.WebhookDelays(), Timeout: uqpay.WebhookTimeout, Sign: webhooks.Sign, Accepted: uqpay.AcceptedWebhook},
+		upay.Protocol:  {Delays: upay.CallbackDelays, Timeout: upay.CallbackTimeout, Sign: callbacks.Sign, Accepted: upay.AcceptedCallback},
+	}
 }
 
 // waitingSignal is a Signal that knows how many wait.
@@ -208,7 +228,12 @@ func (s *server) close() error {
 func (s *server) listen() error {
 	s.upp = &upp.Server{Core: s.engine, Log: s.log, Stopping: s.stopping, CardTokens: s.cfg.UPP.CardTokens, Now: time.Now, Rand: rand.Reader}
 	uppHandler := access.Log(s.log, s.metrics.request, upp.Protocol, s.upp)
-	below := map[string]http.Handler{"/upp": uppHandler}
+	s.uqpay = &uqpay.Server{Core: s.engine, Books: s.store, Terminals: s.terminals, Vault: s.vault, Tokens: s.store, Log: s.log, Now: time.Now}
+	uqpayHandler := access.Log(s.log, s.metrics.request, uqpay.Protocol, s.uqpay)
+	s.upay = &upay.Server{Core: s.engine, Terminals: s.terminals, Vault: s.vault, Log: s.log, PublicURL: s.upayURL, CheckTarget: s.targets().Check,
+		LogDir: s.cfg.Upay.Logs, Stopping: s.stopping, Now: time.Now}
+	upayHandler := access.Log(s.log, s.metrics.request, upay.Protocol, s.upay)
+	below := map[string]http.Handler{"/upp": uppHandler, "/uqpay": uqpayHandler, "/upay": upayHandler}
 	operators := access.Log(s.log, s.metrics.request, "admin", s.operators())
 	if s.cfg.Admin.Listen == "" {
 		below["/admin"] = unstripped{"/admin", operators}
@@ -225,6 +250,16 @@ func (s *server) listen() error {
 	}
 	if s.cfg.UPP.Listen != "" {
 		if err := s.bind("upp.listen", s.cfg.UPP.Listen, uppHandler); err != nil {
+			return err
+		}
+	}
+	if s.cfg.UQPAY.Listen != "" {
+		if err := s.bind("uqpay.listen", s.cfg.UQPAY.Listen, uqpayHandler); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Upay.Listen != "" {
+		if err := s.bind("upay.listen", s.cfg.Upay.Listen, upayHandler); err != nil {
 			return err
 		}
 	}
@@ -265,6 +300,14 @@ func (s *server) urlOf(listener int) string {
 	return scheme + "://" + s.listeners[listener].Addr().String()
 }
 
+// upayURL is Upay's base as customers' browsers reach it.
+func (s *server) upayURL() string {
+	if s.cfg.Upay.PublicURL != "" {
+		return strings.TrimRight(s.cfg.Upay.PublicURL, "/")
+	}
+	return s.url() + "/upay"
+}
+
 // unstripped gives a handler its whole path back.
 type unstripped struct {
 	prefix  string
@@ -289,7 +332,7 @@ func (s *server) routes(protocols map[string]http.Handler) http.Handler {
 		own.Handle("GET /metrics", s.metrics.handler())
 	}
 	own.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "Tillgate. Protocols: /upp. Health: /healthz, /readyz.\n")
+		_, _ = io.WriteString(w, "Tillgate. Protocols: /upp, /uqpay/api, /upay. Operators: /admin/v1. Health: /healthz, /readyz.\n")
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for prefix, handler := range protocols {

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +22,9 @@ import (
 	"github.com/tillgate/tillgate/admin"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/notify"
+	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/protocol/upay"
+	"github.com/tillgate/tillgate/protocol/uqpay"
 	"github.com/tillgate/tillgate/sqlstore"
 	"github.com/tillgate/tillgate/terminal"
 	"github.com/tillgate/tillgate/vault"
@@ -65,11 +72,28 @@ func (t *tool) admin(token string) *admin.Server {
 
 func (t *tool) adminConfig(token string) admin.Config {
 	return admin.Config{Store: t.store, Terminals: t.terminals, Vault: t.vault, Rand: rand.Reader, Log: t.log, Now: time.Now, Token: token,
-		CheckTarget: t.targets().Check, CheckSettings: settingsChecks}
+		CheckTarget: t.targets().Check, CheckSettings: settingsChecks,
+		Enrol: map[string]func(clientID, key string, p payment.Profile) (string, payment.Profile){
+			uqpay.Protocol: func(clientID, key string, p payment.Profile) (string, payment.Profile) {
+				return uqpay.Enrol(t.vault, clientID, key, p)
+			}},
+		SealWebhook: func(w payment.Webhook, secret string) ([]byte, error) {
+			return uqpay.SealWebhookSecret(t.vault, w.Merchant, w.URL, secret)
+		}}
 }
 
 // settingsChecks check a merchant's settings, by protocol.
-var settingsChecks = map[string]func(json.RawMessage) error{}
+var settingsChecks = map[string]func(json.RawMessage) error{
+	upay.Protocol: func(text json.RawMessage) error {
+		settings := upay.DefaultSettings()
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&settings); err != nil {
+			return err
+		}
+		return settings.Check()
+	},
+}
 
 // targets are where callbacks and webhooks may go.
 func (t *tool) targets() notify.Targets {
@@ -99,6 +123,57 @@ func operatorToken(path string) (string, error) {
 		return "", fmt.Errorf("operator's token: %s holds less than 16 characters; make one with: openssl rand -hex 32", path)
 	}
 	return token, nil
+}
+
+// signingKeyBits is the size of the key that signs Upay's callbacks: what existing receivers expect (Upay reference, section 7.2).
+const signingKeyBits = 2048
+
+// signingKey reads the key that signs Upay's callbacks, or makes one at the first start.
+func signingKey(path string) (*rsa.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newSigningKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key of Upay's callbacks: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("key of Upay's callbacks: %s holds no PEM", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	}
+	key, ok := parsed.(*rsa.PrivateKey)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("key of Upay's callbacks: %s holds no RSA key in PKCS #8 or PKCS #1", path)
+	}
+	return key, nil
+}
+
+func newSigningKey(path string) (*rsa.PrivateKey, error) {
+	key, err := rsa.GenerateKey(rand.Reader, signingKeyBits)
+	if err != nil {
+		return nil, fmt.Errorf("key of Upay's callbacks: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err == nil {
+		err = writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key of Upay's callbacks: %w", err)
+	}
+	return key, nil
+}
+
+// publicPEM is the public half of a key, for receivers of callbacks.
+func publicPEM(key *rsa.PrivateKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
 }
 
 // minor shows minor units as decimal text.
