@@ -113,7 +113,9 @@ func TestTry(t *testing.T) {
 	if a.accepted || a.host != living || a.outcome != "202, with a body that does not accept" || got.Header.Get("Content-Type") != "text/plain" {
 		t.Errorf("got %+v, %s", a, got.Header.Get("Content-Type"))
 	}
-	p.Sign = func(context.Context, payment.Notice, time.Time) (http.Header, error) { return nil, errors.New("no key") }
+	p.Sign = func(context.Context, payment.Notice, time.Time) (http.Header, error) {
+		return nil, errors.New("no key")
+	}
 	if a := once(t, Config{Targets: internet}, p, s.URL); a.accepted || a.outcome != "could not be signed" {
 		t.Errorf("got %+v", a)
 	}
@@ -122,7 +124,6 @@ func TestTry(t *testing.T) {
 func TestAnswersThatDoNotAccept(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
-	t.Cleanup(func() { close(hold) })
 	var private atomic.Int64
 	secret := listen(t, "127.0.0.2", func(http.ResponseWriter, *http.Request) { private.Add(1) })
 	s := listen(t, "127.0.0.1", func(w http.ResponseWriter, r *http.Request) {
@@ -150,6 +151,7 @@ func TestAnswersThatDoNotAccept(t *testing.T) {
 			w.Header().Set("X", strings.Repeat("x", 2*headersMax))
 		}
 	})
+	t.Cleanup(func() { close(hold) }) // Before the servers are closed.
 	gone := listen(t, "127.0.0.1", nil)
 	gone.Close()
 	p := Protocol{Timeout: 200 * time.Millisecond, Accepted: func(int, []byte) bool { return false }}

@@ -453,6 +453,15 @@ func faultOf(err error) (f *Fault, known bool) {
 	return &Fault{faultInternal, ""}, false
 }
 
+// MakeFault words an error for the wire; nil for none.
+func MakeFault(err error) *Fault {
+	if err == nil {
+		return nil
+	}
+	f, _ := faultOf(err)
+	return f
+}
+
 // Err is the fault as an error, which wraps the sentinel that its code stands for.
 func (f *Fault) Err() error {
 	if f == nil {

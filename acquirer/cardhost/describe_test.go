@@ -44,7 +44,7 @@ DE 53  PIN block format           0100000000000000
 	if diff := cmp.Diff(want, before); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	for _, part := range []string{"9F36", "0x002A", "555474******0229", "DE 64  MAC                        *** (8 bytes)\n"} {
+	for _, part := range []string{"9F36", "002A", "555474******0229", "DE 64  MAC                        *** (8 bytes)\n"} {
 		if !strings.Contains(chip, part) {
 			t.Errorf("%q is not in\n%s", part, chip)
 		}

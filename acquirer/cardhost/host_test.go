@@ -383,7 +383,7 @@ const (
 
 // rig is a link and its host.
 type rig struct {
-	t     *testing.T
+	t     testing.TB
 	host  *host
 	vault *vault.Vault
 	link  *Link
@@ -426,7 +426,7 @@ func testVault(t testing.TB) (*vault.Vault, vault.SealedKey) {
 	return v, vault.SealedKey{Sealed: zmk, Bound: []byte("cardhost")}
 }
 
-func newRig(t *testing.T, change ...func(*Config)) *rig {
+func newRig(t testing.TB, change ...func(*Config)) *rig {
 	t.Helper()
 	r := &rig{t: t, host: newHost(t), log: &safeBuffer{}, next: 1000, drops: map[Drop]int{}}
 	v, zmk := testVault(t)

@@ -80,18 +80,15 @@ func TestIdleLinesAreKeptAlive(t *testing.T) {
 // A host that goes silent is noticed within an echo and its time-out, also when nobody pays.
 func TestSilentHostIsNoticed(t *testing.T) {
 	t.Parallel()
-	inBubble(t, nil, func(r *rig) {
-		var mu sync.Mutex
-		deaf := true
-		r.host.network = func(*request) bool { mu.Lock(); defer mu.Unlock(); return deaf }
+	var deaf atomic.Bool
+	inBubble(t, func(r *rig) { r.host.network = func(*request) bool { return deaf.Load() } }, func(r *rig) {
+		deaf.Store(true)
 		time.Sleep(defaultEchoEvery + networkMax + time.Second)
 		synctest.Wait()
 		if r.link.Ready() {
 			t.Error("a silent host is still ready")
 		}
-		mu.Lock()
-		deaf = false
-		mu.Unlock()
+		deaf.Store(false)
 		time.Sleep(2 * networkMax)
 		synctest.Wait()
 		if !r.link.Ready() {

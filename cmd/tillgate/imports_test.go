@@ -26,6 +26,7 @@ var house = map[string][]string{
 	"terminal":           {"payment"},
 	"notify":             {"payment"},
 	"acquirer/wallet":    {"money", "payment", "internal/fault"},
+	"protocol/iotpay":    {"card", "money", "payment", "internal/access"},
 	"protocol/upp":       {"money", "payment", "internal/access"},
 	"protocol/uqpay":     {"money", "card", "emv", "payment", "terminal", "internal/access"},
 	"protocol/qfpay":     {"money", "payment"},

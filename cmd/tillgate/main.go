@@ -33,6 +33,8 @@ type cli struct {
 	Sandbox    sandboxCommand    `cmd:"" help:"Run the sandbox's wallet network alone, for tests of a server."`
 	Bench      benchCommand      `cmd:"" help:"Measure how many payments a second this machine takes durably, and check that each was taken once."`
 	Ledger     ledgerCommand     `cmd:"" help:"Show a merchant's journal entries, or its balances."`
+	Card       cardCommand       `cmd:"" help:"Play a card terminal of UQPAY against any server."`
+	Upay       upayCommand       `cmd:"" help:"Play a till of Upay against any server."`
 	Describe   describeCommand   `cmd:"" help:"Explain an ISO 8583 frame, a chip's TLV string or a PIN-key envelope, secrets masked."`
 	Batch      batchCommand      `cmd:"" help:"Close and list settlement batches."`
 	Merchant   merchantCommand   `cmd:"" help:"Add, list, enable and disable merchants."`

@@ -136,7 +136,7 @@ func (c *Callbacks) Sign(ctx context.Context, n payment.Notice, _ time.Time) (ht
 			header = n.Signer + " " + header
 		}
 	}
-	return http.Header{"Authorization": {header}, "Content-Type": {"application/json"}}, nil
+	return http.Header{"Authorization": {header}}, nil
 }
 
 func (c *Callbacks) terminalKey(ctx context.Context, sn string) (terminal.Secret, error) {

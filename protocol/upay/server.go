@@ -375,7 +375,10 @@ func (s *Server) pay(c *call) (*Envelope, error) {
 		return nil, err
 	}
 	cmd.Flow, cmd.Instrument, cmd.Lifetime = payment.ByCode, payment.WalletCode(r.DynamicID), time.Duration(c.settings.PayWindow)
-	v, err := s.sell(c, cmd, cmp.Or(s.PayWait, payWait), func(v payment.View) bool { return v.Payment.State != payment.Open })
+	ended := func(v payment.View) bool {
+		return v.Payment.State != payment.Open && v.Attempt.State != payment.Reversing
+	}
+	v, err := s.sell(c, cmd, cmp.Or(s.PayWait, payWait), ended)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func (c *Client) Enrol(ctx context.Context, r RegisterRequest) (*Till, error) {
 	t := &Till{Client: c, ID: registered.TerminalID}
 	// A till that is started again must not repeat STANs of the day: it goes on from the time of day.
 	at := c.now().In(zone)
-	t.stan = 10 * (at.Hour()*3600 + at.Minute()*60 + at.Second())
+	t.stan = 10*(at.Hour()*3600+at.Minute()*60+at.Second()) + at.Nanosecond()/1e8
 	return t, t.Refresh(ctx)
 }
 
