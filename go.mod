@@ -48,7 +48,7 @@ require (
 	github.com/miekg/pkcs11 v1.1.2
 	github.com/minio/highwayhash v1.0.4 // indirect
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
-	github.com/moov-io/iso8583 v0.25.0 // indirect
+	github.com/moov-io/iso8583 v0.25.0
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/nats-io/jwt/v2 v2.8.2 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect

@@ -267,25 +267,40 @@ func (t *Terminal) heard(l *Link, f terminal.Frame) {
 	}
 }
 
-// finish writes a job's end, and tells the server of an order's.
+// finish writes a job's end, frees the terminal, and then tells the server of an order's end: whoever hears of it can give the next order at
+// once.
 func (t *Terminal) finish(j *job, r terminal.Report, fault *terminal.Fault) {
+	f := endFrame(j.record.ID, r, fault)
+	if j.record.Order {
+		t.owe(j.link, f)
+	}
 	j.record.Phase = over
 	if err := t.journal.note(j.record); err != nil {
 		t.cfg.Log.Error("journal", "error", err)
 	}
-	if j.record.Order {
-		t.report(j.link, j.record.ID, r, fault)
-	}
 	t.done(j)
+	if j.record.Order {
+		_ = j.link.send(f) // Or over the next line.
+	}
+}
+
+func endFrame(id string, r terminal.Report, fault *terminal.Fault) terminal.Frame {
+	f := terminal.MakeFrame(terminal.FrameEnd, "", id, r)
+	f.Error = fault
+	return f
+}
+
+// owe keeps an order's end until the server has heard of it.
+func (t *Terminal) owe(l *Link, f terminal.Frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ends[f.ID] = ending{l, f}
 }
 
 // report tells a server of an order's end, until it has heard of it.
 func (t *Terminal) report(l *Link, id string, r terminal.Report, fault *terminal.Fault) {
-	f := terminal.MakeFrame(terminal.FrameEnd, "", id, r)
-	f.Error = fault
-	t.mu.Lock()
-	t.ends[id] = ending{l, f}
-	t.mu.Unlock()
+	f := endFrame(id, r, fault)
+	t.owe(l, f)
 	_ = l.send(f)
 }
 
@@ -339,9 +354,7 @@ func (t *Terminal) recover() {
 			t.cfg.Log.Error("journal", "error", err)
 		}
 		if r.Order {
-			t.mu.Lock()
-			t.ends[r.ID] = ending{link, terminal.MakeFrame(terminal.FrameEnd, "", r.ID, terminal.Report{Ended: payment.ReasonUnavailable, At: t.cfg.Now()})}
-			t.mu.Unlock()
+			t.owe(link, endFrame(r.ID, terminal.Report{Ended: payment.ReasonUnavailable, At: t.cfg.Now()}, nil))
 		}
 	}
 }

@@ -48,7 +48,7 @@ type Link struct {
 	conn    *websocket.Conn
 	welcome terminal.Welcome
 	session terminal.Secret // The key with which this line was opened.
-	changed chan struct{} // Closed, and made anew, when the line comes or goes.
+	changed chan struct{}   // Closed, and made anew, when the line comes or goes.
 	calls   map[string]*calling
 	write   sync.Mutex
 

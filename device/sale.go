@@ -52,7 +52,7 @@ func (t *Terminal) takeCard(j *job, a ask) taken {
 			v.Reason, v.Text = payment.ReasonUnavailable, refusalText(out.err)
 		}
 	}
-	// Whoever waits for the sale need not wait for the paper: a printer that is slow or empty must not hold the till.
+	// The paper comes no later than the answer (IOT Pay reference, 9.2); printLimit bounds how long a printer may hold it up.
 	t.receipts(j.ctx, j.link, v, *r, receipt.Purchase, false)
 	t.result(resultScreen(v, "", a.amount))
 	return out

@@ -121,4 +121,3 @@ func methodName(method string) string {
 	}
 	return method
 }
-

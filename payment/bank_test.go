@@ -241,6 +241,11 @@ func (b *bank) inspect(m payment.Message) {
 			b.violated("%s %s travels without the payment's attempt", op.Kind, op.Number)
 		case m.Secret != nil && !op.Kind.IsAttempt():
 			b.violated("%s %s travels with a secret", op.Kind, op.Number)
+		case m.Secret != nil && b.class == payment.CardHost && len(op.Sealed) == 0:
+			b.violated("%s %s: its card is not kept for what may have to follow", op.Kind, op.Number)
+		case m.Target.Kind == payment.Authorization && (op.Kind == payment.Refund || op.Kind == payment.VoidOperation) &&
+			(m.Capture.Kind != payment.CaptureOperation || m.Capture.State != payment.Approved):
+			b.violated("%s %s travels without what took the money", op.Kind, op.Number)
 		}
 		return nil
 	})

@@ -231,7 +231,8 @@ func (s *Store) SetIdentityDisabled(ctx context.Context, merchant payment.Mercha
 }
 
 // What is read on the right is the row as it was: of two that come at once, the second moves the first's key to the last.
-const rotateKey = `UPDATE identities SET last_key = key, last_key_at = key_at, key = $3, key_at = $4, os = $5, sdk = $6, name = $7
+const rotateKey = `UPDATE identities SET last_key = key, last_key_at = key_at, key = $3, key_at = $4,
+os = CASE WHEN $5 = '' THEN os ELSE $5 END, sdk = CASE WHEN $6 = '' THEN sdk ELSE $6 END, name = CASE WHEN $7 = '' THEN name ELSE $7 END
 WHERE merchant_id = $1 AND id = $2`
 
 // RotateKey makes key the current one and the current one the last.

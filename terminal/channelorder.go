@@ -372,6 +372,9 @@ func (c *Channel) ended(l *line, f Frame) {
 	o.acked = true
 	c.close(o)
 	if o.attempt != nil {
+		if r.Masked == "" && o.attempt.report.Masked != "" {
+			r = o.attempt.report // A terminal that was restarted meanwhile knows less than the server.
+		}
 		r.Ended = "" // The host was asked, whatever the terminal makes of it.
 	}
 	o.finish(r, f.Error.Err())

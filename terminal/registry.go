@@ -1,7 +1,6 @@
 package terminal
 
 import (
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"encoding/binary"
@@ -311,7 +310,7 @@ func (r *Registry) CheckIn(ctx context.Context, e Entry, d Device) (Secret, erro
 		return Secret{}, err
 	}
 	i := e.Identity
-	i.Device.OS, i.Device.SDK, i.Device.Name = cmp.Or(d.OS, i.Device.OS), cmp.Or(d.SDK, i.Device.SDK), cmp.Or(d.Name, i.Device.Name)
+	i.Device = d // What it does not tell stays as it is stored; e may be older.
 	key, err := r.newKey(i)
 	if err != nil {
 		return Secret{}, err

@@ -161,7 +161,7 @@ type Store interface {
 	SetIdentityDisabled(ctx context.Context, merchant payment.MerchantID, id payment.ID, disabled bool) error
 	SetTerminalDisabled(ctx context.Context, merchant payment.MerchantID, terminal payment.ID, disabled bool) error
 	Stores(ctx context.Context, merchant payment.MerchantID, after payment.ID, limit int) ([]payment.Place, error)
-	// RotateKey makes key the current one and the current one the last, and writes what the device told of itself.
+	// RotateKey makes key the current one and the current one the last, and writes what i's device tells of its name, OS and SDK.
 	RotateKey(ctx context.Context, i Identity, key SealedKey) error
 	// AddPINKey stores a sealed PIN key, and forgets those that have expired and all but the keep newest.
 	AddPINKey(ctx context.Context, i Identity, key PINKey, now time.Time, keep int) error

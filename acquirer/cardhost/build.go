@@ -27,8 +27,7 @@ const (
 	formDate  = "0102"
 	tidSize   = 8
 	tokenMax  = 994 // What DE 48 has room for beside the item's own head.
-	keyedTwo  = "01"
-	modeToken = "81"
+	modeToken = "81" // DE 22 of a card that is not there.
 )
 
 var errCardGone = errors.New("the card is not in memory any more")
@@ -115,8 +114,9 @@ func (l *Link) common(req *message, rrn string, sent time.Time, zone, merchant, 
 	if err != nil {
 		return err
 	}
-	if sent.IsZero() {
-		return fmt.Errorf("it has no time: %w", ErrMessage)
+	merchant = strings.TrimRight(merchant, " ")
+	if sent.IsZero() || merchant == "" {
+		return fmt.Errorf("it has no time, or no merchant: %w", ErrMessage)
 	}
 	place, err := location(zone)
 	if err != nil {
@@ -148,9 +148,10 @@ func location(name string) (*time.Location, error) {
 	return place, err
 }
 
-// terminal is the TID of a message: the card's, or for cards without a terminal the merchant's own, the last eight digits of its number.
+// terminal is the TID of a message: the card's, or for cards without a terminal the merchant's own, the last eight digits of its number. Blanks
+// behind are the wire's, and would not come back.
 func terminal(tid, merchant string) string {
-	if tid != "" {
+	if tid = strings.TrimRight(tid, " "); tid != "" {
 		return tid
 	}
 	return padded(0, max(0, tidSize-len(merchant))) + merchant[max(0, len(merchant)-tidSize):]
@@ -300,7 +301,7 @@ func (l *Link) original(kind payment.Kind, rrn string, sent time.Time) (string, 
 
 // entryModes is the first two digits of DE 22.
 var entryModes = map[payment.EntryMode]string{
-	payment.EntryKeyed:             keyedTwo,
+	payment.EntryKeyed:             "01",
 	payment.EntryChip:              "05",
 	payment.EntryContactlessChip:   "07",
 	payment.EntryStripe:            "90",

@@ -431,7 +431,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	r := &rig{t: t, host: newHost(t), log: &safeBuffer{}, next: 1000, drops: map[Drop]int{}}
 	v, zmk := testVault(t)
 	r.vault = v
-	cfg := Config{Addresses: []string{r.host.address()}, Connections: 1, Member: testMember, ZMK: zmk, Timeout: 2 * time.Second, Vault: v,
+	cfg := Config{Addresses: []string{r.host.address()}, Connections: 1, Member: testMember, ZMK: zmk, Timeout: 10 * time.Second, Vault: v,
 		Log: slog.New(slog.NewJSONHandler(r.log, nil)), Now: time.Now, Rand: rand.Reader,
 		Dropped: func(d Drop) { r.mu.Lock(); r.drops[d]++; r.mu.Unlock() }}
 	for _, fn := range change {
@@ -484,7 +484,7 @@ func (r *rig) run() {
 
 func (r *rig) wait(what string, until func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !until(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !until(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("waited in vain for %s; log:\n%s", what, r.log)
 		}

@@ -40,14 +40,14 @@ type Config struct {
 	Vault Vault
 	Log   *slog.Logger
 	Now   func() time.Time
-	Rand  io.Reader
+	Rand  io.Reader // May be read by several at once.
 
 	// The hooks may be nil. They must not block.
 
-	Exchanged func(mti, code string, took time.Duration) // After each exchange, with DE 39 of the answer; empty for none.
+	Exchanged func(mti, code string, took time.Duration) // After each exchange that left, with DE 39 of the answer; empty for none.
 	Dropped   func(Drop)                                 // Of what came and could not be used.
 	SignedOn  func(lines int)                            // How many lines are signed on, after each change.
-	CutOver   func(day string)                           // The host's new settlement date, MMDD.
+	CutOver   func(day string)                           // The host's new settlement date, MMDD. It may be told on every line.
 }
 
 // Drop is why something that came was dropped.
@@ -173,7 +173,7 @@ func (l *Link) exchange(ctx context.Context, req *message, c *payment.Card) (ans
 	began := time.Now()
 	code := ""
 	defer func() {
-		if l.cfg.Exchanged != nil {
+		if l.cfg.Exchanged != nil && !errors.Is(err, ErrNotSent) {
 			l.cfg.Exchanged(req.mti, code, time.Since(began))
 		}
 	}()
@@ -223,7 +223,7 @@ func (l *Link) exchange(ctx context.Context, req *message, c *payment.Card) (ans
 		poke(ln.rekey)
 	}
 	if codes[code].ours {
-		l.cfg.Log.Error("cardhost: the host does not take our message", "mti", req.mti, "rrn", req.get(deRRN), "de39", code)
+		l.cfg.Log.Error("cardhost: the card host does not take our message", "mti", req.mti, "rrn", req.get(deRRN), "de39", code)
 	}
 	return r.message, nil
 }

@@ -165,6 +165,21 @@ func TestEntryModes(t *testing.T) {
 	}
 }
 
+func TestNamesOfTerminalsAndMerchants(t *testing.T) {
+	t.Parallel()
+	for _, tc := range [][3]string{{"T1 ", "4502", "T1"}, {"", "4502", "00004502"}, {" ", "123456789012", "56789012"}} {
+		if got := terminal(tc[0], tc[1]); got != tc[2] {
+			t.Errorf("%q of %q: got %q, want %q", tc[0], tc[1], got, tc[2])
+		}
+	}
+	for name, want := range map[string]string{"Shop": "Shop", " a\nb\x00c\xff ": "a b c", "": "", strings.Repeat("é", 25): strings.Repeat("é", 20),
+		"x" + strings.Repeat("é", 25): "x" + strings.Repeat("é", 19), strings.Repeat("x", 39) + " x": strings.Repeat("x", 39)} {
+		if got := oneLine(name, 40); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestNumbers(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 5*3600)) // Still the first of January in UTC.
@@ -565,6 +580,7 @@ func TestMessagesThatCannotBeMade(t *testing.T) {
 		"never sent":                 change(func(m *payment.Message) { m.Operation.SentAt = time.Time{} }),
 		"an impossible TID":          change(func(m *payment.Message) { m.Operation.Card.TID = "T00000001" }),
 		"an impossible merchant":     change(func(m *payment.Message) { m.Merchant.PublicID = "1234567890123456" }),
+		"no merchant":                change(func(m *payment.Message) { m.Merchant.PublicID = "" }),
 		"an unknown zone":            change(func(m *payment.Message) { m.Payment.Calendar.Zone = "Mars/Olympus" }),
 		"an amount that is too long": change(func(m *payment.Message) { m.Operation.Amount = money.New(1_000_000_000_000, aud) }),
 		"chip data that is none":     change(func(m *payment.Message) { m.Secret.(*payment.Card).Chip = []byte{0x9f} }),

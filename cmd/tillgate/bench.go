@@ -14,24 +14,66 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/tillgate/tillgate/protocol/upay"
+	"github.com/tillgate/tillgate/protocol/upp"
+	"github.com/tillgate/tillgate/protocol/uqpay"
 )
 
 // benchCommand measures. docs/performance.md says what each figure means.
 type benchCommand struct {
-	UPP  benchUPP  `cmd:"" name:"upp" help:"Pay over UPP: customers show alipay codes that are approved at once."`
-	Stub benchStub `cmd:"" hidden:"" help:"The server that bench compares with: it stores nothing."`
+	UPP   benchUPP   `cmd:"" name:"upp" help:"Pay over UPP: customers show alipay codes that are approved at once."`
+	Upay  benchUpay  `cmd:"" name:"upay" help:"Pay over Upay, each till a terminal with a key of its own, and over UPP in the same round."`
+	UQPAY benchUQPAY `cmd:"" name:"uqpay" help:"Pay over UQPAY: chip and online PIN at the card host."`
+	Stub  benchStub  `cmd:"" hidden:"" help:"The server that bench compares with: it stores nothing."`
 }
 
-// benchUPP is the bench of UPP payments, and its plan.
-type benchUPP struct {
+// benchPlan is what all benches have.
+type benchPlan struct {
 	Tills     int           `default:"64" help:"How many tills pay at once, each its next payment when the last is answered."`
 	Merchants int           `default:"200" help:"How many merchants are paid, in turn; 1 is the one hot merchant."`
 	Duration  time.Duration `default:"20s" help:"How long is measured, after a warm-up that does not count."`
-	Polls     int           `help:"Measure once more while so many long polls wait, each on a connection and a pending payment of its own."`
 	Data      string        `type:"existingdir" help:"Folder on the disk to be measured. The bench makes a folder of its own in it and removes it. Without it: the system's folder for temporary files, unless that is in memory."`
 	Database  string        `placeholder:"URL" help:"Keep the payments on this PostgreSQL server instead, in databases that the bench makes and drops. The user must be allowed to make databases."`
-	Pgbench   bool          `help:"Measure that server with PostgreSQL's own pgbench too. Needs --database."`
 	JSON      bool          `help:"Print the report as JSON."`
+}
+
+// benchUPP is the bench of UPP payments.
+type benchUPP struct {
+	benchPlan
+	Polls   int  `help:"Measure once more while so many long polls wait, each on a connection and a pending payment of its own."`
+	Pgbench bool `help:"Measure that server with PostgreSQL's own pgbench too. Needs --database."`
+}
+
+// Run measures and prints the report.
+func (c *benchUPP) Run(e *env) error { return c.run(e, upp.Protocol) }
+
+// benchUpay is the bench of Upay.
+type benchUpay struct{ benchPlan }
+
+// Help teaches more than the flags.
+func (benchUpay) Help() string {
+	return "Customers show alipay codes that are approved at once; each till signs with its terminal's key. Then the same over UPP, so that the ratio of both holds " +
+		"on any machine. Books are compared as with bench upp."
+}
+
+// Run measures and prints the report.
+func (c *benchUpay) Run(e *env) error {
+	return (&benchUPP{benchPlan: c.benchPlan}).run(e, upay.Protocol)
+}
+
+// benchUQPAY is the bench of UQPAY.
+type benchUQPAY struct{ benchPlan }
+
+// Help teaches more than the flags.
+func (benchUQPAY) Help() string {
+	return "Each till is a registered terminal with a PIN key of its own, and takes a chip card whose cryptogram the host checks, with an online PIN: the PIN block is " +
+		"translated to the host's key, which the host opens. Messages have MACs both ways, over ISO 8583 on loopback. Then the same tills pay over UPP for comparison."
+}
+
+// Run measures and prints the report.
+func (c *benchUQPAY) Run(e *env) error {
+	return (&benchUPP{benchPlan: c.benchPlan}).run(e, uqpay.Protocol)
 }
 
 // Help teaches more than the flags.
@@ -77,15 +119,16 @@ func (c *benchUPP) warm() time.Duration { return min(warmUp, c.Duration) }
 // bench is one run of the command.
 type bench struct {
 	*benchUPP
-	program string    // Ourselves, to be started as children.
-	dir     string    // Of all that this bench writes.
-	bar     io.Writer // The terminal on which progress is shown; nil for none.
+	protocol string    // What the tills speak.
+	program  string    // Ourselves, to be started as children.
+	dir      string    // Of all that this bench writes.
+	bar      io.Writer // The terminal on which progress is shown; nil for none.
 
 	pgbenchProgram string // Path of pgbench, when it is asked for.
 }
 
-// Run measures and prints the report. It fails when anything was not as it must be, after the report.
-func (c *benchUPP) Run(e *env) (err error) {
+// run measures and prints the report. It fails when anything was not as it must be, after the report.
+func (c *benchUPP) run(e *env, protocol string) (err error) {
 	if err := c.validate(); err != nil {
 		return err
 	}
@@ -111,7 +154,7 @@ func (c *benchUPP) Run(e *env) (err error) {
 		return fmt.Errorf("--data: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bench{benchUPP: c, program: program, dir: dir, pgbenchProgram: pgbench}
+	b := &bench{benchUPP: c, protocol: protocol, program: program, dir: dir, pgbenchProgram: pgbench}
 	if file, ok := e.stderr.(*os.File); ok && !c.JSON && isTerminal(file) {
 		b.bar = file
 	}
@@ -165,7 +208,7 @@ func (b *bench) measure(ctx context.Context) (*benchReport, error) {
 		return nil, fmt.Errorf("time the disk: %w", err)
 	}
 	r := &benchReport{
-		Tills: b.Tills, Merchants: b.Merchants, Seconds: b.Duration.Seconds(), WarmUpSeconds: b.warm().Seconds(), Time: time.Now().UTC().Truncate(time.Second),
+		Protocol: b.protocol, Tills: b.Tills, Merchants: b.Merchants, Seconds: b.Duration.Seconds(), WarmUpSeconds: b.warm().Seconds(), Time: time.Now().UTC().Truncate(time.Second),
 		Machine: benchMachine{OS: runtime.GOOS, Architecture: runtime.GOARCH, Processors: runtime.NumCPU(), Go: runtime.Version(),
 			SyncMS: milliseconds(sync), InMemory: inMemory(b.dir)},
 	}
@@ -179,8 +222,16 @@ func (b *bench) measure(ctx context.Context) (*benchReport, error) {
 	} else if r.Machine.InMemory {
 		r.Notes = append(r.Notes, "The data folder is in memory: nothing here was durable. Name a folder on a disk with --data.")
 	}
-	if r.Serve, err = b.round(ctx, "serve", serving, 0); err != nil {
+	if r.Serve, err = b.round(ctx, "serve", b.protocol, serving, 0); err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
+	}
+	if b.protocol != upp.Protocol {
+		other, err := b.round(ctx, "upp", upp.Protocol, serving, 0)
+		if err != nil {
+			return nil, fmt.Errorf("upp: %w", err)
+		}
+		r.UPP, r.UPPRatio = &other, ratio(r.Serve.PerSecond, other.PerSecond)
+		return r, nil
 	}
 	if b.Pgbench {
 		if r.Pgbench, err = b.pgbench(ctx); err != nil {
@@ -189,16 +240,17 @@ func (b *bench) measure(ctx context.Context) (*benchReport, error) {
 		r.Pgbench.Ratio = ratio(r.Serve.PerSecond, r.Pgbench.PerSecond)
 	}
 	if b.Polls > 0 {
-		polled, err := b.round(ctx, "polls", serving, b.Polls)
+		polled, err := b.round(ctx, "polls", b.protocol, serving, b.Polls)
 		if err != nil {
 			return nil, fmt.Errorf("serve with %d polls: %w", b.Polls, err)
 		}
 		r.Polled, r.PolledRatio = &polled, ratio(polled.PerSecond, r.Serve.PerSecond)
 	}
-	if r.Stub, err = b.round(ctx, "stub", stubbing, 0); err != nil {
+	stub, err := b.round(ctx, "stub", b.protocol, stubbing, 0)
+	if err != nil {
 		return nil, fmt.Errorf("stub: %w", err)
 	}
-	r.Ratio = ratio(r.Serve.PerSecond, r.Stub.PerSecond)
+	r.Stub, r.Ratio = &stub, ratio(r.Serve.PerSecond, stub.PerSecond)
 	return r, nil
 }
 

@@ -294,7 +294,7 @@ func TestBenchReadsAnswers(t *testing.T) {
 			_, _ = io.WriteString(theirs, tt.answer)
 			_ = theirs.Close()
 		}()
-		got, err := (&wire{conn: ours, in: bufio.NewReader(ours)}).pay([]byte("request\n"))
+		got, err := (&wire{conn: ours, in: bufio.NewReader(ours)}).pay(&orders{}, []byte("request\n"))
 		if got != tt.want || (err == nil) != (tt.want != 0) {
 			t.Errorf("%s: got %d, %v; want %d", tt.name, got, err, tt.want)
 		}
@@ -361,7 +361,7 @@ func BenchmarkExchange(b *testing.B) {
 		var request []byte
 		cpu(b, func() error {
 			request = o.take(request)
-			_, err := w.pay(request)
+			_, err := w.pay(o, request)
 			return err
 		})
 	})

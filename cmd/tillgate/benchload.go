@@ -148,8 +148,8 @@ func (o *orders) poll(n uint64) []byte {
 // load is a closed loop: each till sends its next payment when the last one is answered.
 type load struct {
 	name     string // For the terminal.
-	orders   *orders
-	tills    int
+	address  string
+	payers   []payer // One for each till.
 	warm     time.Duration
 	measured time.Duration
 	bar      io.Writer                   // Nil shows nothing.
@@ -180,8 +180,8 @@ func (l *load) run(ctx context.Context) error {
 	l.from = start.Add(l.warm)
 	l.to = l.from.Add(l.measured)
 	var tills sync.WaitGroup
-	for range l.tills {
-		tills.Go(func() { l.till(ctx) })
+	for _, p := range l.payers {
+		tills.Go(func() { l.till(ctx, p) })
 	}
 	err := l.watch(ctx, start)
 	if err != nil {
@@ -248,7 +248,7 @@ func (l *load) show(start time.Time) (end func()) {
 }
 
 // till pays until the time is over.
-func (l *load) till(ctx context.Context) {
+func (l *load) till(ctx context.Context, p payer) {
 	var w *wire
 	defer func() {
 		if w != nil {
@@ -260,7 +260,7 @@ func (l *load) till(ctx context.Context) {
 	for ctx.Err() == nil && time.Now().Before(l.to) {
 		if w == nil {
 			var err error
-			if w, err = dialWire(ctx, l.orders.address); err != nil {
+			if w, err = dialWire(ctx, l.address); err != nil {
 				w = nil
 				l.failed(ctx, err)
 				continue
@@ -269,9 +269,9 @@ func (l *load) till(ctx context.Context) {
 			_ = conn.SetDeadline(l.to.Add(answerLimit))
 			stop = context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}
-		request = l.orders.take(request)
+		request = p.take(request)
 		start := time.Now()
-		number, err := w.pay(request)
+		number, err := w.pay(p, request)
 		if err == nil {
 			l.paid(number, start, time.Now())
 			continue
@@ -289,12 +289,25 @@ var (
 	numberMark   = []byte(`"outTradeNumber":"`)
 )
 
-// pay sends a payment and returns its outTradeNumber. Every answer but an approval is an error.
-func (w *wire) pay(request []byte) (uint64, error) {
+// payer is a till's part of a protocol: it makes requests as bytes and searches answers.
+type payer interface {
+	// take writes the next request into buf.
+	take(buf []byte) []byte
+	// paid finds the number under which the sandbox's books have a payment. Every answer but an approval is an error.
+	paid(status int, body []byte) (uint64, error)
+}
+
+// pay sends a payment and returns its number.
+func (w *wire) pay(p payer, request []byte) (uint64, error) {
 	status, body, err := w.exchange(request)
 	if err != nil {
 		return 0, err
 	}
+	return p.paid(status, body)
+}
+
+// paid finds the outTradeNumber.
+func (o *orders) paid(status int, body []byte) (uint64, error) {
 	if status != 200 || !bytes.Contains(body, approvedMark) {
 		return 0, fmt.Errorf("answered %d: %.300s", status, body)
 	}

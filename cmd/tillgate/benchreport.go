@@ -8,6 +8,10 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/tillgate/tillgate/protocol/upay"
+	"github.com/tillgate/tillgate/protocol/upp"
+	"github.com/tillgate/tillgate/protocol/uqpay"
 )
 
 // benchReport is what bench prints. docs/performance.md explains the figures.
@@ -15,6 +19,7 @@ type benchReport struct {
 	Time          time.Time    `json:"time"`
 	Machine       benchMachine `json:"machine"`
 	Notes         []string     `json:"notes,omitempty"`
+	Protocol      string       `json:"protocol"`
 	Tills         int          `json:"tills"`
 	Merchants     int          `json:"merchants"`
 	Seconds       float64      `json:"seconds"`
@@ -23,8 +28,10 @@ type benchReport struct {
 	Serve       benchRound  `json:"serve"`
 	Polled      *benchRound `json:"serve_with_polls,omitempty"`
 	PolledRatio float64     `json:"polls_ratio,omitempty"` // Payments a second with polls, of those without.
-	Stub        benchRound  `json:"stub"`
-	Ratio       float64     `json:"ratio"` // Payments a second of the server, of those of the stub.
+	Stub        *benchRound `json:"stub,omitempty"`
+	Ratio       float64     `json:"ratio,omitempty"` // Payments a second of the server, of those of the stub.
+	UPP         *benchRound `json:"upp,omitempty"`   // The same tills over UPP, beside another protocol.
+	UPPRatio    float64     `json:"upp_ratio,omitempty"`
 
 	Pgbench *benchPgbench `json:"pgbench,omitempty"`
 }
@@ -198,7 +205,20 @@ func (r *benchReport) rounds() []namedRound {
 	if r.Polled != nil {
 		list = append(list, namedRound{"with polls", r.Polled})
 	}
-	return append(list, namedRound{"stub", &r.Stub})
+	if r.UPP != nil {
+		list = append(list, namedRound{"upp", r.UPP})
+	}
+	if r.Stub != nil {
+		list = append(list, namedRound{"stub", r.Stub})
+	}
+	return list
+}
+
+// benchTitles say what the tills of a bench do.
+var benchTitles = map[string]string{
+	upp.Protocol:   "UPP: customers show codes",
+	upay.Protocol:  "Upay: customers show codes",
+	uqpay.Protocol: "UQPAY: chip cards with online PINs",
 }
 
 // print writes the report for people.
@@ -214,7 +234,7 @@ func (r *benchReport) print(out io.Writer) error {
 	number := func(label, format string, of func(*benchRound) float64) {
 		row(label, func(b *benchRound) string { return fmt.Sprintf(format, of(b)) })
 	}
-	fmt.Fprintf(out, "UPP: customers show codes, %d tills, %d merchants, %gs after %gs of warm-up.\n", r.Tills, r.Merchants, r.Seconds, r.WarmUpSeconds)
+	fmt.Fprintf(out, benchTitles[r.Protocol]+", %d tills, %d merchants, %gs after %gs of warm-up.\n", r.Tills, r.Merchants, r.Seconds, r.WarmUpSeconds)
 	fmt.Fprintf(out, "%s/%s, %d processors shared with the sandbox and the load, %s, a page is durable in %.2f ms.\n\n", r.Machine.OS, r.Machine.Architecture,
 		r.Machine.Processors, r.Machine.Go, r.Machine.SyncMS)
 	if r.Machine.Postgres != "" {
@@ -279,7 +299,13 @@ func (r *benchReport) print(out io.Writer) error {
 
 func (r *benchReport) conclusions() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nserve is %.2f of the stub, which does the same and stores nothing.\n", r.Ratio)
+	fmt.Fprintln(&b)
+	if r.Stub != nil {
+		fmt.Fprintf(&b, "serve is %.2f of the stub, which does the same and stores nothing.\n", r.Ratio)
+	}
+	if r.UPP != nil {
+		fmt.Fprintf(&b, "serve takes %.2f payments for each that it takes over UPP in the same round.\n", r.UPPRatio)
+	}
 	if r.Polled != nil {
 		p := r.Polled.Polls
 		fmt.Fprintf(&b, "With %d long polls, payments run at %.2f of the rate without; the polls take %.0f MiB (%.0f before, %.0f after), %.1f KiB each.\n",

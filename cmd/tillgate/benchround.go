@@ -14,12 +14,16 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/protocol/upay"
 	"github.com/tillgate/tillgate/protocol/upp"
+	"github.com/tillgate/tillgate/protocol/uqpay"
+	"github.com/tillgate/tillgate/terminal"
 	"github.com/tillgate/tillgate/vault"
 )
 
@@ -35,11 +39,15 @@ const (
 type round struct {
 	*bench
 	name     string
+	protocol string
 	dir      string
-	database string // Address of the round's own database, which may hold a password; empty is SQLite in the folder.
-	key      string // Of the wallet network.
-	code     string // Alipay's code that approves.
-	tokens   []string
+	database string   // Address of the round's own database, which may hold a password; empty is SQLite in the folder.
+	key      string   // Of the wallet network.
+	code     string   // Alipay's code that approves.
+	tokens   []string // Of UPP, by merchant.
+	cards    devSandboxCards
+	codesMu  sync.Mutex
+	codes    map[int]string // Upay's activation codes, by merchant.
 
 	sandbox *child
 	books   string // Address of the sandbox's books.
@@ -51,8 +59,8 @@ type round struct {
 }
 
 // round starts a sandbox and a target, loads the target, stops it, and holds both books together.
-func (b *bench) round(ctx context.Context, name string, t target, polls int) (_ benchRound, err error) {
-	r := &round{bench: b, name: name, dir: filepath.Join(b.dir, name)}
+func (b *bench) round(ctx context.Context, name, protocol string, t target, polls int) (_ benchRound, err error) {
+	r := &round{bench: b, name: name, protocol: protocol, dir: filepath.Join(b.dir, name)}
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return r.report, err
 	}
@@ -147,6 +155,7 @@ func (r *round) startSandbox(ctx context.Context) (walletURL string, err error) 
 	var info struct {
 		Sandbox     devSandbox      `json:"sandbox"`
 		WalletCodes []devWalletCode `json:"wallet_codes"`
+		devSandboxCards
 	}
 	if err := r.sandbox.announced(ctx, &info); err != nil {
 		return "", err
@@ -156,8 +165,21 @@ func (r *round) startSandbox(ctx context.Context) (walletURL string, err error) 
 			r.code = c.Code
 		}
 	}
-	r.books = info.Sandbox.BooksURL
+	r.books, r.cards = info.Sandbox.BooksURL, info.devSandboxCards
+	r.cards.address = info.Sandbox.CardAddress
+	if r.protocol == uqpay.Protocol {
+		r.books = info.Sandbox.CardBooksURL
+	}
 	return info.Sandbox.URL, nil
+}
+
+// devSandboxCards is what a sandbox tells of its card host.
+type devSandboxCards struct {
+	Cards  []devCard `json:"cards"`
+	Member string    `json:"member"`
+	ZMK    string    `json:"zmk"`
+
+	address string
 }
 
 func (r *round) startServer(ctx context.Context, walletURL string) (err error) {
@@ -167,7 +189,8 @@ func (r *round) startServer(ctx context.Context, walletURL string) (err error) {
 	if r.before, err = r.keptBytes(ctx); err != nil {
 		return err
 	}
-	r.target, err = r.spawn("serve", r.dir, []string{"TILLGATE_WALLET_URL=" + walletURL, "TILLGATE_WALLET_KEY=" + r.key, "TILLGATE_DATABASE=" + r.database},
+	r.target, err = r.spawn("serve", r.dir, []string{"TILLGATE_WALLET_URL=" + walletURL, "TILLGATE_WALLET_KEY=" + r.key, "TILLGATE_DATABASE=" + r.database,
+		"TILLGATE_CARD_HOSTS=" + r.cards.address, "TILLGATE_CARD_MEMBER=" + r.cards.Member, "TILLGATE_CARD_ZMK=" + r.cards.ZMK},
 		"serve", "--listen", "127.0.0.1:0", "--data", r.dataDir())
 	if err != nil {
 		return err
@@ -202,6 +225,11 @@ func (r *round) provision(ctx context.Context) error {
 		return err
 	}
 	store, keys := t.store, t.vault
+	if r.protocol == upay.Protocol {
+		if err := t.terminals.AddVendor(ctx, terminal.Vendor{Number: devVendor, Name: "Bench", Key: terminal.NewSecret(r.key[:32]), Apps: []string{devApp}}); err != nil {
+			return errors.Join(err, t.close())
+		}
+	}
 	r.tokens = make([]string, r.Merchants)
 	makers, makersCtx := errgroup.WithContext(ctx)
 	makers.SetLimit(provisionAtOnce)
@@ -211,10 +239,13 @@ func (r *round) provision(ctx context.Context) error {
 			id := merchantID(i)
 			m := market{public: id, company: "Bench Pty Ltd", trading: "Bench " + id, zone: "Australia/Melbourne", tid: id, currencies: []string{"AUD"},
 				credentials: map[string]string{upp.Protocol: "token"}}
-			return m.provision(makersCtx, store, keys, map[string]string{"token": r.tokens[i]})
+			if err := m.provision(makersCtx, store, keys, map[string]string{"token": r.tokens[i]}); err != nil {
+				return err
+			}
+			return r.provisionTerminals(makersCtx, t, i)
 		})
 	}
-	return errors.Join(makers.Wait(), store.Close())
+	return errors.Join(makers.Wait(), t.close())
 }
 
 // benchToken is derived from the installation secret, which is as random as a token must be.
@@ -228,8 +259,8 @@ func (r *round) load(ctx context.Context, t target) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &load{name: r.name, tills: r.Tills, warm: r.warm(), measured: r.Duration, bar: r.bar}
-	if l.orders, err = newOrders(u.Host, r.tokens, upp.CreateRequest{SaleType: upp.SaleCustomerPresented, CustomerToken: r.code}); err != nil {
+	l := &load{name: r.name, address: u.Host, warm: r.warm(), measured: r.Duration, bar: r.bar}
+	if l.payers, err = r.payers(ctx, u.Host); err != nil {
 		return nil, err
 	}
 	var marks []map[string]float64
@@ -335,7 +366,7 @@ func readLedger(ctx context.Context, where Config, merchants int) (ledgerSums, e
 	for _, o := range owed {
 		sums.owed += o.Count
 	}
-	return sums, errors.Join(err, store.Close())
+	return sums, errors.Join(err, t.close())
 }
 
 // ledgerSums is what our books say.

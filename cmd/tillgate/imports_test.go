@@ -25,6 +25,7 @@ var house = map[string][]string{
 	"sqlstore":           {"money", "ledger", "payment", "settlement", "terminal", "internal/fault"},
 	"terminal":           {"payment"},
 	"notify":             {"payment"},
+	"acquirer/cardhost":  {"money", "card", "emv", "payment", "vault", "internal/fault"},
 	"acquirer/wallet":    {"money", "payment", "internal/fault"},
 	"protocol/iotpay":    {"card", "money", "payment", "internal/access"},
 	"protocol/upp":       {"money", "payment", "internal/access"},

@@ -45,6 +45,9 @@ const (
 	terminalTimeForm = "2006-01-02 15:04:05"
 )
 
+// yearMax is the end of the year 9999 in milliseconds.
+const yearMax = 253_402_300_799_999
+
 // wireTime is a time as REST writes it; none is "".
 func wireTime(t time.Time) string {
 	if t.IsZero() {
@@ -92,7 +95,7 @@ func (e *PINKeyExpire) UnmarshalJSON(b []byte) error {
 		}
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
+	if err != nil || n <= 0 || n > yearMax {
 		return errors.New("pin_key_expire is no time")
 	}
 	*e = PINKeyExpire{Time: unixTime(n)}

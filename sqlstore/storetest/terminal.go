@@ -257,7 +257,9 @@ func testRotate(t *testing.T, open func() Store) {
 	i.Device.OS, i.Device.SDK, i.Device.Name = "Android 15", "3", "Bar"
 	for n := 1; n <= 3; n++ {
 		wantNone(t, s.RotateKey(ctx, i, key(n)))
+		i.Device = terminal.Device{} // It tells nothing any more.
 	}
+	i.Device = terminal.Device{OS: "Android 15", SDK: "3", Name: "Bar"}
 	got := find(t, s, "upay", "1")
 	equal(t, "keys", got.Sealed, []terminal.SealedKey{key(3), key(2)})
 	i.CheckedIn = key(3).IssuedAt
