@@ -73,6 +73,41 @@ func TestBench(t *testing.T) {
 	}
 }
 
+// TestBenchTerminals runs the benches whose tills are terminals.
+func TestBenchTerminals(t *testing.T) {
+	t.Parallel()
+	binary, err := faultBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, protocol := range []string{"upay", "uqpay"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(binary, "bench", protocol, "--tills", "3", "--merchants", "2", "--duration", "500ms", "--data", t.TempDir(), "--json")
+			var out, errs bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &errs
+			if err := cmd.Run(); err != nil || errs.Len() > 0 {
+				t.Fatalf("%v\n%s", err, errs.String())
+			}
+			var r benchReport
+			if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Protocol != protocol || r.UPP == nil || r.Stub != nil || r.UPPRatio <= 0 {
+				t.Errorf("it does not say what was measured: %+v", r)
+			}
+			for _, round := range r.rounds() {
+				checkRound(t, round.name, round.round)
+				checkServer(t, round.name, round.round)
+			}
+			var text bytes.Buffer
+			if err := r.print(&text); err != nil || !strings.Contains(text.String(), "nothing is owed") {
+				t.Errorf("as text (%v):\n%s", err, text.String())
+			}
+		})
+	}
+}
+
 // TestBenchPostgres is TestBench on PostgreSQL. It leaves no database behind, and tells nobody the address.
 func TestBenchPostgres(t *testing.T) {
 	t.Parallel()
