@@ -38,8 +38,8 @@ func (e Element) show(o Object) string {
 	switch {
 	case o.Tag.Constructed() && e.Exposure == Shown, o.Tag.Constructed() && e.Name == "?":
 		return ""
-	case e.Exposure == Hidden:
-		return fmt.Sprintf("*** (%d bytes)", len(v))
+	case e.Exposure == Hidden, e.Max > 0 && (len(v) < e.Min || len(v) > e.Max):
+		return fmt.Sprintf("*** (%d bytes)", len(v)) // Behind a damaged tag may stand what another tag would hide.
 	case e.Exposure == Masked:
 		return mask(v)
 	case (e.Kind == Text || e.Kind == Alnum) && printable(v):

@@ -195,7 +195,8 @@ func (c *Channel) takeAttempt(l *line, a AttemptCall) (o *order, at *attempt, fr
 // try makes an attempt on a payment with a card.
 func (l *line) try(ctx context.Context, caller payment.Caller, id payment.ID, instrument *payment.Card) (PaymentView, error) {
 	c := l.channel
-	ctx = context.WithoutCancel(ctx) // The line may be cut meanwhile: that changes nothing.
+	ctx, stop := c.detached(ctx) // The line may be cut meanwhile: that changes nothing.
+	defer stop()
 	if tid := l.entry.Caller.Terminal.PublicID; len(tid) <= tidMax {
 		instrument.TID = tid
 	}
@@ -208,11 +209,29 @@ func (l *line) try(ctx context.Context, caller payment.Caller, id payment.ID, in
 	}
 	v, err := c.cfg.Core.Attempt(ctx, payment.AttemptCommand{Caller: caller, Payment: id, Instrument: instrument, Wait: attemptWait})
 	if err != nil {
-		return PaymentView{}, err
+		if _, refused := faultOf(err); refused {
+			return PaymentView{}, err
+		}
+		// It is not certain that nothing was sent: nobody may be told so.
+		c.cfg.Log.Warn("attempt without an answer", "tid", l.entry.Number, "payment", id, "error", err)
+		return PaymentView{ID: id, Flow: payment.ByCard, Attempted: true, Outcome: payment.OutcomeUnknown}, nil
 	}
 	out := viewOf(v)
 	out.ChipReply = hex.EncodeToString(v.Chip)
 	return out, nil
+}
+
+// detached is a context that outlives the line, since what has begun goes on, but not the server.
+func (c *Channel) detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	go func() { // Ends with the caller's work.
+		select {
+		case <-c.stopping:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, stop
 }
 
 // tidMax is what a card host has room for.

@@ -26,7 +26,7 @@ const (
 	formTime  = "150405"
 	formDate  = "0102"
 	tidSize   = 8
-	tokenMax  = 994 // What DE 48 has room for beside the item's own head.
+	tokenMax  = 994  // What DE 48 has room for beside the item's own head.
 	modeToken = "81" // DE 22 of a card that is not there.
 )
 
@@ -154,7 +154,7 @@ func terminal(tid, merchant string) string {
 	if tid = strings.TrimRight(tid, " "); tid != "" {
 		return tid
 	}
-	return padded(0, max(0, tidSize-len(merchant))) + merchant[max(0, len(merchant)-tidSize):]
+	return zeros[:max(0, tidSize-len(merchant))] + merchant[max(0, len(merchant)-tidSize):]
 }
 
 func setAmount(req *message, a money.Amount) {

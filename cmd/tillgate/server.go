@@ -369,12 +369,18 @@ func (s *server) run(ctx context.Context, started func() error) error {
 	engineCtx, stopEngine := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopEngine()
 	parts, partsCtx := errgroup.WithContext(context.WithoutCancel(ctx))
-	parts.Go(func() error { return s.engine.Run(engineCtx) })
+	// The card host's lines stay while the engine finishes: a reversal that is owed then still leaves.
+	linkCtx, stopLinks := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLinks()
+	parts.Go(func() error {
+		defer stopLinks()
+		return s.engine.Run(engineCtx)
+	})
 	parts.Go(func() error { return s.link.Follow(engineCtx, s.engine.Nudge) })
 	parts.Go(func() error { return s.notices.Run(engineCtx) })
 	parts.Go(func() error { return s.purge(engineCtx) })
 	if s.cards != nil {
-		parts.Go(func() error { return s.cards.Run(engineCtx) })
+		parts.Go(func() error { return s.cards.Run(linkCtx) })
 		parts.Go(func() error { return s.settler.Run(engineCtx) })
 	}
 	select {

@@ -114,6 +114,8 @@ func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *provider) count(name string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	n := 0
 	for _, c := range p.calls {
 		if strings.HasSuffix(c, " "+name) {
@@ -121,6 +123,13 @@ func (p *provider) count(name string) int {
 		}
 	}
 	return n
+}
+
+// all are the calls so far.
+func (p *provider) all() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.calls, ", ")
 }
 
 func scripted(t *testing.T, answers map[string][]string) (*provider, *upay.Client) {
@@ -227,7 +236,7 @@ func TestTakePayment(t *testing.T) {
 			if n := p.count("pay"); n != 1 {
 				t.Errorf("pay was sent %d times", n)
 			}
-			calls := strings.Join(p.calls, ", ")
+			calls := p.all()
 			if want, tail := strings.CutPrefix(c.calls, "…"); calls != c.calls && (!tail || !strings.HasSuffix(calls, want)) {
 				t.Errorf("calls: %s, want %s", calls, c.calls)
 			}
@@ -251,7 +260,9 @@ func TestTakePaymentStopped(t *testing.T) {
 	if _, err := client.TakePayment(ctx, payment1); !errors.Is(err, upay.ErrUncertain) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
+	p.mu.Lock()
 	p.answers["query"] = []string{queried("SUCCESS", "PAID")}
+	p.mu.Unlock()
 	client.Sleep = p.clock.sleep
 	if v, err := client.Settle(t.Context(), "T1"); err != nil || !v.Done {
 		t.Errorf("got %+v %v", v, err)
@@ -285,7 +296,7 @@ func TestFollow(t *testing.T) {
 			if !errors.Is(err, c.err) || err == nil && v.Done != c.done {
 				t.Errorf("got %+v %v", v, err)
 			}
-			calls := strings.Join(p.calls, ", ")
+			calls := p.all()
 			if want, tail := strings.CutPrefix(c.calls, "…"); calls != c.calls && (!tail || !strings.HasSuffix(calls, want)) || p.count("query") != c.queries {
 				t.Errorf("%d queries: %s", p.count("query"), calls)
 			}
@@ -337,7 +348,7 @@ func TestTakeRefund(t *testing.T) {
 				t.Errorf("got %+v %v", v, err)
 			}
 			if n := p.count("refund"); n != c.refunds {
-				t.Errorf("%d refunds, want %d: %v", n, c.refunds, p.calls)
+				t.Errorf("%d refunds, want %d: %v", n, c.refunds, p.all())
 			}
 		})
 	}

@@ -94,18 +94,19 @@ func TestCancelUnanswered(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		timeout time.Duration // Of the link: longer than the cancel waits, or shorter.
+		wait    time.Duration
 		outcome upay.Outcome
 		order   upay.OrderStatus
 		status  upay.Status
 	}{
-		{"still running", 3 * time.Second, upay.CancelAbortRunning, upay.OrderCanceling, upay.StatusInProgress},
-		{"lost", 200 * time.Millisecond, upay.CancelAbortError, upay.OrderCancelError, upay.StatusCancelError},
+		{"still running", 4 * time.Second, 300 * time.Millisecond, upay.CancelAbortRunning, upay.OrderCanceling, upay.StatusInProgress},
+		{"lost", 300 * time.Millisecond, 4 * time.Second, upay.CancelAbortError, upay.OrderCancelError, upay.StatusCancelError},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r := setup(t, func(s *settings) {
 				s.linkTimeout = c.timeout
-				s.configure = func(u *upay.Server) { u.CancelWait = 700 * time.Millisecond }
+				s.configure = func(u *upay.Server) { u.CancelWait = c.wait }
 			})
 			till, sn := r.till(t), order()
 			a := till.precreate(sn)
@@ -121,7 +122,7 @@ func TestCancelUnanswered(t *testing.T) {
 			t.Parallel()
 			r := setup(t, func(s *settings) {
 				s.linkTimeout = c.timeout
-				s.configure = func(u *upay.Server) { u.CancelWait = 700 * time.Millisecond }
+				s.configure = func(u *upay.Server) { u.CancelWait = c.wait }
 			})
 			till, sn := r.till(t), order()
 			a := till.pay(sn)

@@ -204,7 +204,7 @@ func (r *rig) open(t testing.TB) {
 	store, err := sqlstore.Open(context.Background(), sqlstore.Config{Dir: r.dir, Now: time.Now})
 	must(t, err)
 	n := &node{store: store, stopping: make(chan struct{}), registry: r.terminals(store)}
-	n.tap = &tap{base: &http.Transport{MaxIdleConnsPerHost: 100}, following: make(chan struct{}), calls: map[string]int{}}
+	n.tap = &tap{base: &http.Transport{MaxIdleConnsPerHost: 100}, following: make(chan struct{})}
 	link := &wallet.Link{Timeout: r.linkTimeout, Log: r.log,
 		Client: &wallet.Client{BaseURL: r.wallets.URL, Key: walletKey, HTTP: &http.Client{Transport: n.tap}}}
 	acquirers := map[string]payment.Acquirer{"wallet": link}
@@ -313,15 +313,15 @@ func (b *buffer) String() string {
 	return b.all.String()
 }
 
-// tap is on the line between the link and the wallet network: it counts calls and can keep answers back.
+// tap is on the line between the link and the wallet network: it can keep answers back.
 type tap struct {
 	base      *http.Transport
 	once      sync.Once
 	following chan struct{} // Closed when the link has heard where the events stand: from then on none is missed.
 
-	mu    sync.Mutex
-	calls map[string]int // By method and the first two parts of the path.
-	// keep says whether an answer is lost: the network has acted, and the link's patience runs out.
+	mu sync.Mutex
+	// keep says whether the answer to a call is lost: the network has acted, and the link's patience runs out. A call is named by its method
+	// and the first two parts of its path.
 	keep func(call string) bool
 }
 
@@ -332,7 +332,6 @@ func (p *tap) RoundTrip(q *http.Request) (*http.Response, error) {
 		call += " " + parts[4]
 	}
 	p.mu.Lock()
-	p.calls[call]++
 	keep := p.keep
 	p.mu.Unlock()
 	answer, err := p.base.RoundTrip(q)
@@ -345,12 +344,6 @@ func (p *tap) RoundTrip(q *http.Request) (*http.Response, error) {
 		return nil, q.Context().Err()
 	}
 	return answer, err
-}
-
-func (p *tap) count(call string) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.calls[call]
 }
 
 func (p *tap) lose(keep func(call string) bool) {

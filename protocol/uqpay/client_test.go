@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,13 @@ func newStub(t *testing.T, answers ...answer) (*stub, *uqpay.Client) {
 	t.Cleanup(s.server.Close)
 	return s, &uqpay.Client{BaseURL: s.server.URL + "/api/", ClientID: clientID, APIKey: apiKey, HTTP: s.server.Client(),
 		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}
+}
+
+// seen is what was called so far.
+func (s *stub) seen() []call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
 }
 
 func (s *stub) serve(w http.ResponseWriter, r *http.Request) {
@@ -90,8 +98,8 @@ func TestClientRepeatsUntilThereIsAnAnswer(t *testing.T) {
 			if err != nil || i.Status != uqpay.IntentSucceeded {
 				t.Fatalf("got %+v, %v", i, err)
 			}
-			if len(s.calls) != 3 || s.calls[0] != s.calls[1] || s.calls[1] != s.calls[2] || len(s.calls[0].key) != 36 || s.calls[0].key != strings.ToLower(s.calls[0].key) {
-				t.Errorf("calls: %+v", s.calls)
+			if len(s.seen()) != 3 || s.seen()[0] != s.seen()[1] || s.seen()[1] != s.seen()[2] || len(s.seen()[0].key) != 36 || s.seen()[0].key != strings.ToLower(s.seen()[0].key) {
+				t.Errorf("calls: %+v", s.seen())
 			}
 			s, c = newStub(t, a)
 			stored, err := c.PrepareIntent(simple)
@@ -104,8 +112,8 @@ func TestClientRepeatsUntilThereIsAnAnswer(t *testing.T) {
 			} else if (name == "envelope B") != errors.Is(err, uqpay.ErrProcessing) {
 				t.Errorf("got %v", err)
 			}
-			if len(s.calls) < 3 {
-				t.Errorf("%d tries", len(s.calls))
+			if len(s.seen()) < 3 {
+				t.Errorf("%d tries", len(s.seen()))
 			}
 		})
 	}
@@ -128,8 +136,8 @@ func TestClientRefusals(t *testing.T) {
 			s, c := newStub(t, v.answer)
 			_, err := c.CreateIntent(t.Context(), simple)
 			var e *uqpay.Error
-			if !errors.As(err, &e) || *e != v.want || errors.Is(err, uqpay.ErrOutcomeUnknown) || len(s.calls) != 1 {
-				t.Errorf("got %+v (%v) after %d calls", e, err, len(s.calls))
+			if !errors.As(err, &e) || *e != v.want || errors.Is(err, uqpay.ErrOutcomeUnknown) || len(s.seen()) != 1 {
+				t.Errorf("got %+v (%v) after %d calls", e, err, len(s.seen()))
 			}
 		})
 	}
@@ -143,12 +151,12 @@ func TestClientRenewsItsTokenOnce(t *testing.T) {
 		if _, err := c.CreateIntent(t.Context(), simple); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
-		if s.tokens.Load() != 2 || s.calls[0].token != "Bearer token-1" || s.calls[1].token != "Bearer token-2" || s.calls[0].key != s.calls[1].key {
-			t.Errorf("%s: %+v", text, s.calls)
+		if s.tokens.Load() != 2 || s.seen()[0].token != "Bearer token-1" || s.seen()[1].token != "Bearer token-2" || s.seen()[0].key != s.seen()[1].key {
+			t.Errorf("%s: %+v", text, s.seen())
 		}
 		s, c = newStub(t, expired)
-		if _, err := c.CreateIntent(t.Context(), simple); err == nil || len(s.calls) != 2 {
-			t.Errorf("%s for ever: %v after %d calls", text, err, len(s.calls))
+		if _, err := c.CreateIntent(t.Context(), simple); err == nil || len(s.seen()) != 2 {
+			t.Errorf("%s for ever: %v after %d calls", text, err, len(s.seen()))
 		}
 	}
 }

@@ -251,11 +251,11 @@ var methodTypes = map[string]bool{
 
 // cardRequest is a card_present object as text. It shows nothing of itself.
 type cardRequest struct {
-	number, month, year        string
-	entry, verification        string
-	pin, stan, terminal        string
-	emv, track1, track2        string
-	fallback, noCapture, noTID bool
+	number, month, year string
+	entry, verification string
+	pin, stan, terminal string
+	emv, track1, track2 string
+	fallback, noCapture bool
 }
 
 func (c *cardRequest) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte("card_present(***)")) }
