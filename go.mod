@@ -25,7 +25,7 @@ require github.com/coder/websocket v1.8.15 // indirect
 
 require (
 	github.com/creack/pty v1.1.24
-	github.com/skip2/go-qrcode v0.0.0-20200617195104-da1b6568686e // indirect
+	github.com/skip2/go-qrcode v0.0.0-20200617195104-da1b6568686e
 	go.bug.st/serial v1.8.0
 )
 

@@ -46,6 +46,7 @@ type Terminal struct {
 	cfg     Config
 	journal *journal
 	links   []*Link
+	desks   []*Desk // Which want to hear of every handshake.
 	all     sync.WaitGroup
 	base    context.Context // Of jobs: it ends with Run.
 
@@ -53,7 +54,6 @@ type Terminal struct {
 	stopped bool
 	job     *job
 	ends    map[string]ending // Of orders, until the server has heard of them.
-	stale   bool              // The settings of protocols have changed.
 	screens int               // Counts them, so that a result that stays does not cover the next screen.
 }
 
@@ -244,6 +244,11 @@ func (t *Terminal) up(ctx context.Context, l *Link) bool {
 	if err := l.pinKey(ctx, t.cfg.Parts.PINPad, false); err != nil && ctx.Err() == nil {
 		t.cfg.Log.Error("no PIN key", "number", l.Number(), "error", err)
 		return false
+	}
+	for _, d := range t.desks {
+		if d.link == l {
+			d.refresh(ctx)
+		}
 	}
 	return true
 }

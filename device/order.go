@@ -176,8 +176,10 @@ func (t *Terminal) keysOrder(ctx context.Context, l *Link, id string) {
 	if err != nil {
 		t.cfg.Log.Error("refresh keys", "number", l.Number(), "error", err)
 	}
-	t.mu.Lock()
-	t.stale = true // Settings are fetched with the next question.
-	t.mu.Unlock()
+	for _, d := range t.desks {
+		if d.link == l {
+			d.refresh(ctx)
+		}
+	}
 	t.report(l, id, terminal.Report{}, terminal.MakeFault(err))
 }

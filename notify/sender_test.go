@@ -303,7 +303,7 @@ func TestManyDeadHosts(t *testing.T) {
 			return 200, "", nil
 		}
 		for i := range 2 * workersMax {
-			w.owe(fmt.Sprintf("dead%d.example", i), "uqpay", payment.ID(1+i*100), 50, time.Now())
+			w.owe(fmt.Sprintf("dead%d.example", i), "uqpay", payment.ID(1+i*100), 5, time.Now())
 		}
 		s := w.sender(w.store)
 		stop := w.run(s)
@@ -320,7 +320,7 @@ func TestManyDeadHosts(t *testing.T) {
 func TestOverdue(t *testing.T) {
 	story(t, func(t *testing.T, w *world) {
 		w.answer = hang
-		w.owe("gone.example", "uqpay", 1, 1000, time.Now().Add(-25*time.Hour))
+		w.owe("gone.example", "uqpay", 1, 200, time.Now().Add(-25*time.Hour))
 		stop := w.run(w.sender(w.store))
 		time.Sleep(time.Hour)
 		stop()
@@ -331,7 +331,7 @@ func TestOverdue(t *testing.T) {
 		if n := len(w.calls("gone.example")); n < 2 || n > 20 {
 			t.Errorf("the host was called %d times", n)
 		}
-		same(t, "outcome", w.record(1000).Outcome, "given up: the host has not answered for a day")
+		same(t, "outcome", w.record(200).Outcome, "given up: the host has not answered for a day")
 	})
 }
 

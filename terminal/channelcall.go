@@ -95,7 +95,7 @@ func (l *line) sell(ctx context.Context, f Frame) (any, error) {
 	if s.Lifetime <= 0 || s.Lifetime > lifetimeMax || len(s.Key) > keyMax || len(s.Reference) > keyMax {
 		return nil, &payment.FieldError{Field: "lifetime, key or reference", Problem: "is out of bounds"}
 	}
-	key := cmp.Or(s.Key, "call-"+l.entry.Number+"-"+f.ID)
+	key := cmp.Or(s.Key, l.ownKey(f.ID))
 	echo, _ := json.Marshal(s.Echo) // A string has no way to fail.
 	request := fmt.Appendf(nil, "channel sell 1\n%s %d %s %s %s", s.As, s.Minor, s.Currency, s.Method, s.Flow)
 	if own.ReusableKey { // A second order under the key is another one, even with the same amount.
@@ -328,34 +328,52 @@ func (l *line) refund(ctx context.Context, f Frame) (any, error) {
 			return nil, ErrOver
 		}
 	} else {
-		who, own, _, err := l.as(ctx, r.As)
-		if err != nil {
+		var err error
+		if caller, scope, err = l.refundable(ctx, r, f.ID); err != nil {
 			return nil, err
 		}
-		caller, scope = who, own.RefundScope
-		v, err := l.channel.cfg.Core.Await(ctx, l.at.merchant, r.Payment, 0, func(payment.View) bool { return true })
-		if err != nil {
-			return nil, err
-		}
-		if v.Payment.Protocol != r.As || v.Payment.Store != who.Store.ID {
-			return nil, fmt.Errorf("refund of another shop's payment: %w", payment.ErrNotFound)
-		}
+		r.Key = l.ownKey(f.ID)
 	}
 	currency, err := money.ParseCurrency(r.Currency)
 	if err != nil {
 		return nil, payment.ErrCurrency
 	}
-	if len(r.Key) > keyMax {
-		return nil, &payment.FieldError{Field: "key", Problem: "is too long"}
-	}
-	key := cmp.Or(r.Key, "call-"+l.entry.Number+"-"+f.ID)
-	v, err := c.cfg.Core.Refund(context.WithoutCancel(ctx), payment.RefundCommand{Caller: caller, Key: payment.Key{Scope: scope, Key: key},
+	v, err := c.cfg.Core.Refund(context.WithoutCancel(ctx), payment.RefundCommand{Caller: caller, Key: payment.Key{Scope: scope, Key: r.Key},
 		Request: fmt.Appendf(nil, "channel refund 1\n%d %d %s", r.Payment, r.Minor, r.Currency), Payment: r.Payment,
 		Amount: money.New(r.Minor, currency), Wait: min(cmp.Or(r.Wait, callWait), callWait)})
 	if err != nil {
 		return nil, err
 	}
 	return refundOf(v.Payment, v.Refund), nil
+}
+
+// ownKey is the key of what a terminal asks for by itself: a call that is asked again over another line is the same.
+func (l *line) ownKey(call string) string { return "call-" + l.entry.Number + "-" + call }
+
+// refundable finds out who a terminal's own refund is made for. The payment is the protocol's and the shop's; an equal refund that is still
+// unresolved is ErrKeyBusy, since whoever asks twice has most likely not heard the first answer.
+func (l *line) refundable(ctx context.Context, r RefundCall, call string) (payment.Caller, string, error) {
+	caller, own, _, err := l.as(ctx, r.As)
+	if err != nil {
+		return caller, "", err
+	}
+	err = l.channel.cfg.Books.Read(ctx, func(books payment.Reader) error {
+		p, err := books.Payment(l.at.merchant, r.Payment)
+		if err != nil {
+			return err
+		}
+		if p.Protocol != r.As || p.Store != caller.Store.ID {
+			return fmt.Errorf("refund of another shop's payment: %w", payment.ErrNotFound)
+		}
+		ops, err := books.Operations(l.at.merchant, r.Payment)
+		for _, op := range ops {
+			if op.Kind == payment.Refund && !op.Settled() && op.Amount.Minor() == r.Minor && op.Key.Key != l.ownKey(call) {
+				return payment.ErrKeyBusy
+			}
+		}
+		return err
+	})
+	return caller, own.RefundScope, err
 }
 
 // cancelReasons are those for which a terminal may give a payment of its own up.

@@ -283,7 +283,7 @@ type FindCall struct {
 type RefundCall struct {
 	Order    string        `json:"order,omitempty"` // The order that asks for it; empty for a refund of the terminal's own.
 	As       string        `json:"as,omitempty"`
-	Key      string        `json:"key"`
+	Key      string        `json:"-"` // The server makes it.
 	Payment  payment.ID    `json:"payment"`
 	Minor    int64         `json:"minor"`
 	Currency string        `json:"currency"`

@@ -23,7 +23,7 @@ var house = map[string][]string{
 	"settlement":         {"money", "payment"},
 	"vault":              {"payment", "card"},
 	"sqlstore":           {"money", "ledger", "payment", "settlement", "terminal", "internal/fault"},
-	"terminal":           {"payment"},
+	"terminal":           {"money", "card", "emv", "payment"},
 	"notify":             {"payment"},
 	"acquirer/cardhost":  {"money", "card", "emv", "payment", "vault", "internal/fault"},
 	"acquirer/wallet":    {"money", "payment", "internal/fault"},
