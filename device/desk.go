@@ -194,7 +194,11 @@ func (d *Desk) byCard(ctx context.Context, j *job, r qfpay.SaleRequest) (qfpay.T
 
 // giveUp cancels a payment at the server, and tells how it stands then; Outcome is "" when that cannot be learned.
 func (d *Desk) giveUp(j *job, id payment.ID, reason payment.Reason) terminal.PaymentView {
-	ctx, stop := context.WithTimeoutCause(context.WithoutCancel(j.ctx), quickLimit, errTime)
+	limit := quickLimit
+	if j.stopping() {
+		limit = stopLimit
+	}
+	ctx, stop := context.WithTimeoutCause(context.WithoutCancel(j.ctx), limit, errTime)
 	defer stop()
 	var v terminal.PaymentView
 	if reason == payment.ReasonDeclined && j.sent {
@@ -408,7 +412,6 @@ func (d *Desk) Summary(ctx context.Context) (qfpay.Summary, error) {
 		}
 		t.Sales, t.Refunds, t.Unresolved = t.Sales+row.Sales, t.Refunds+row.Refunds, t.Unresolved+row.Open
 		t.SalesSum, t.RefundsSum = plus(t.SalesSum, row.SalesMinor), plus(t.RefundsSum, row.RefundsMinor)
-		t.UnresolvedOf = plus(t.UnresolvedOf, row.OpenMinor)
 	}
 	s := qfpay.Summary{Day: a.Day}
 	for _, c := range order {

@@ -24,6 +24,7 @@ const (
 	resultStays  = 4 * time.Second  // A result on the screen.
 	printLimit   = 15 * time.Second
 	quickLimit   = 10 * time.Second
+	stopLimit    = 2 * time.Second // For the server to hear that a payment is given up because the terminal stops.
 	settlePause  = 2 * time.Second // Between questions about a payment without an outcome.
 	settleLimit  = 3 * time.Minute // After it the receipt says that the result is not known.
 	recoverLimit = 24 * time.Hour
@@ -64,7 +65,12 @@ type job struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	sent   bool // Something about money has left: it cannot be taken back.
+	// unresolved says that the outcome is not known. It belongs to the job's own goroutine.
+	unresolved bool
 }
+
+// stopping reports whether the job has ended because the terminal stops.
+func (j *job) stopping() bool { return errors.Is(context.Cause(j.ctx), errStopping) }
 
 // ending is the end of an order.
 type ending struct {
@@ -110,17 +116,20 @@ func (t *Terminal) Run(ctx context.Context) error {
 	t.mu.Unlock()
 	t.show(Screen{Mode: Idle, Title: "Welcome"})
 	t.recover()
-	g, lines := errgroup.WithContext(ctx)
+	lines, stopLines := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLines()
+	var g errgroup.Group
 	for _, l := range t.links {
 		g.Go(func() error { return l.run(lines) })
 	}
-	err := g.Wait()
+	<-ctx.Done()
 	t.mu.Lock()
 	t.stopped = true
 	t.mu.Unlock()
 	stop(errStopping)
-	t.all.Wait()
-	return errors.Join(err, t.journal.close())
+	t.all.Wait() // With the lines still there, so that whoever waits for an order hears of its end.
+	stopLines()
+	return errors.Join(g.Wait(), t.journal.close())
 }
 
 // Busy reports whether the terminal has something in hand.
@@ -154,6 +163,7 @@ func (t *Terminal) take(r record, l *Link) (*job, error) {
 	}
 	j := &job{link: l}
 	j.ctx, j.cancel = context.WithCancelCause(t.base)
+	t.all.Add(1)
 	t.job = j // From here on the terminal is busy; the disk may take its time.
 	t.mu.Unlock()
 	r.Link = l.Number()
@@ -200,6 +210,7 @@ func (t *Terminal) done(j *job) {
 	t.job = nil
 	t.mu.Unlock()
 	t.tell(false)
+	t.all.Done()
 }
 
 // tell tells all servers whether the terminal is busy. One that does not hear it learns of it with the next line.
@@ -274,7 +285,13 @@ func (t *Terminal) heard(l *Link, f terminal.Frame) {
 
 // finish writes a job's end, frees the terminal, and then tells the server of an order's end: whoever hears of it can give the next order at
 // once.
+//
+// What has sent a card and does not know its outcome when the terminal stops is left in the journal: the next start asks.
 func (t *Terminal) finish(j *job, r terminal.Report, fault *terminal.Fault) {
+	if j.unresolved && j.stopping() {
+		t.done(j)
+		return
+	}
 	f := endFrame(j.record.ID, r, fault)
 	if j.record.Order {
 		t.owe(j.link, f)

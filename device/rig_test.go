@@ -50,6 +50,7 @@ type rig struct {
 	owner  payment.Merchant
 	orders int
 
+	purse  purse
 	server *server
 	where  *relay // The terminal's address of the server, which outlives it.
 	stops  []func()
@@ -72,6 +73,7 @@ type unit struct {
 	identity *device.Identity
 	caller   payment.Caller
 	dir      string
+	before   func(*unit) // Of the terminal's start.
 	stop     func()
 }
 
@@ -251,7 +253,7 @@ func (r *rig) startServer() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	s.engine = payment.NewEngine(payment.Config{Store: r.books, Acquirers: map[string]payment.Acquirer{"cards": s.link}, Vault: r.vault, Signal: &payment.LocalSignal{},
+	s.engine = payment.NewEngine(payment.Config{Store: r.books, Acquirers: map[string]payment.Acquirer{"cards": s.link, "purse": &r.purse}, Vault: r.vault, Signal: &payment.LocalSignal{},
 		Now: time.Now, Log: r.logger})
 	s.registry = terminal.New(terminal.Config{Store: r.books, Vault: r.vault, Now: time.Now, Rand: rand.Reader, Log: r.logger})
 	s.channel = terminal.NewChannel(terminal.ChannelConfig{Registry: s.registry, Core: s.engine, Books: r.books, PINKeys: r.vault, Now: time.Now, Rand: rand.Reader,
@@ -289,6 +291,14 @@ func (r *rig) cards() []device.Card {
 // terminal pairs a terminal and starts it.
 func (r *rig) terminal() *unit {
 	r.t.Helper()
+	u := r.pair()
+	r.start(u)
+	return u
+}
+
+// pair pairs a terminal.
+func (r *rig) pair() *unit {
+	r.t.Helper()
 	ctx := context.Background()
 	code, err := r.server.registry.NewCode(ctx, terminal.Code{Merchant: r.owner.ID, Store: r.shop.ID, Protocol: terminal.DeviceProtocol, Uses: 1})
 	if err != nil {
@@ -304,7 +314,6 @@ func (r *rig) terminal() *unit {
 	}
 	u.caller = entry.Caller
 	u.caller.Credential.Protocol = "iotpay"
-	r.start(u)
 	return u
 }
 
@@ -319,6 +328,9 @@ func (r *rig) start(u *unit) {
 	if u.Terminal, err = device.New(device.Config{Dir: u.dir, Parts: u.Virtual.Parts(), Identities: []*device.Identity{u.identity}, Serial: "VT000001", Now: time.Now,
 		Rand: rand.Reader, Log: r.logger}); err != nil {
 		r.t.Fatal(err)
+	}
+	if u.before != nil {
+		u.before(u)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

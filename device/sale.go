@@ -52,6 +52,9 @@ func (t *Terminal) takeCard(j *job, a ask) taken {
 			v.Reason, v.Text = payment.ReasonUnavailable, refusalText(out.err)
 		}
 	}
+	if j.unresolved = v.Outcome == payment.OutcomeUnknown; j.unresolved && j.stopping() {
+		return out // The receipt waits for the next start, which can tell the truth.
+	}
 	// The paper comes no later than the answer (IOT Pay reference, 9.2); printLimit bounds how long a printer may hold it up.
 	t.receipts(j.ctx, j.link, v, *r, receipt.Purchase, false)
 	t.result(resultScreen(v, "", a.amount))

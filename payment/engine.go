@@ -26,6 +26,7 @@ type Engine struct {
 	ids       ids
 	merchants cache[MerchantID, Merchant]
 	callers   cache[string, Caller]
+	webhooks  cache[webhooksOf, []Webhook]
 
 	incarnation atomic.Int64 // 0 until Run has enlisted.
 	ready       chan struct{}
@@ -39,6 +40,12 @@ type Engine struct {
 
 	mu    sync.Mutex
 	hands map[Owed]*hand
+}
+
+// webhooksOf names the webhooks of a merchant for a protocol.
+type webhooksOf struct {
+	merchant MerchantID
+	protocol string
 }
 
 // hand is an operation that this process is working on.

@@ -179,6 +179,25 @@ func (t *turn) write() error {
 	return t.notices()
 }
 
+// noticing is what the hook for notices reads with. Webhooks are remembered, as callers are: every payment asks for them, and they hardly ever
+// change.
+type noticing struct {
+	Reader
+	e *Engine
+}
+
+func (n noticing) Webhooks(m MerchantID, protocol string) ([]Webhook, error) {
+	of := webhooksOf{m, protocol}
+	if hooks, ok := n.e.webhooks.get(of, n.e.cfg.Now()); ok {
+		return hooks, nil
+	}
+	hooks, err := n.Reader.Webhooks(m, protocol)
+	if err == nil {
+		n.e.webhooks.put(of, hooks, n.e.cfg.Now())
+	}
+	return hooks, err
+}
+
 // notices stores what callers are owed to be told of the turn's changes.
 func (t *turn) notices() error {
 	if t.e.cfg.Notices == nil || t.p.ID == 0 {
@@ -193,7 +212,7 @@ func (t *turn) notices() error {
 	if !t.fresh && c.Was.State == c.Now.State && len(c.Operations) == 0 {
 		return nil
 	}
-	owed, err := t.e.cfg.Notices(t.tx, c)
+	owed, err := t.e.cfg.Notices(noticing{t.tx, t.e}, c)
 	if err != nil {
 		return err
 	}
@@ -240,6 +259,14 @@ func sameOperation(a, b *Operation) bool {
 }
 
 func (t *turn) id() (ID, error) { return t.e.ids.take() }
+
+// recall begins with the rows as they were sent, instead of reading them: their versions tell at the end whether they still are. It is only
+// for turns that write both.
+func (t *turn) recall(f *flight) *Operation {
+	t.p, t.was = f.msg.Payment, f.msg.Payment
+	t.ops = append(t.ops, &row{op: f.msg.Operation, was: f.msg.Operation})
+	return &t.ops[0].op
+}
 
 func (t *turn) load(id ID) error {
 	var err error

@@ -252,6 +252,7 @@ type sqliteConn struct {
 	conn  driver.Conn
 	stmts map[string]*sqliteStmt
 	args  []driver.NamedValue
+	wrote bool // A statement has changed rows since this was last set to false.
 	// broken is set by an error that may have ended the transaction, or after which nothing in it may be trusted.
 	broken error
 }
@@ -342,7 +343,9 @@ func (c *sqliteConn) exec(text string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, c.failed(err)
 	}
-	return res.RowsAffected()
+	n, err := res.RowsAffected()
+	c.wrote = c.wrote || n > 0
+	return n, err
 }
 
 func (c *sqliteConn) must(missed func() error, text string, args ...any) error {

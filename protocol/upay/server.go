@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -43,6 +44,9 @@ type Server struct {
 	PayWait, PrecreateWait, RefundWait, CancelWait time.Duration
 	Now                                            func() time.Time // Nil is time.Now.
 	Rand                                           io.Reader        // Nil is crypto/rand's.
+
+	once  sync.Once
+	until context.Context // See untilStopping.
 }
 
 // MACs makes keyed hashes, one key for each purpose.
@@ -513,18 +517,30 @@ func (s *Server) held(ctx context.Context) (context.Context, context.CancelFunc)
 	if s.Stopping == nil {
 		return ctx, cancel
 	}
-	ended := make(chan struct{})
-	go func() {
-		select {
-		case <-s.Stopping:
-			cancel()
-		case <-ended:
-		}
-	}()
+	select {
+	case <-s.Stopping:
+		cancel() // It has begun to stop already.
+		return ctx, cancel
+	default:
+	}
+	release := context.AfterFunc(s.untilStopping(), cancel)
 	return ctx, func() {
-		close(ended)
+		release()
 		cancel()
 	}
+}
+
+// untilStopping is the context that ends when Stopping is closed. There is one for all who are held, so that none needs a goroutine of its own.
+func (s *Server) untilStopping() context.Context {
+	s.once.Do(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		s.until = ctx
+		go func() {
+			<-s.Stopping
+			cancel()
+		}()
+	})
+	return s.until
 }
 
 // sold answers a pay or precreate.

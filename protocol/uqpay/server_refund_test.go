@@ -96,7 +96,7 @@ func TestRefundsAtOnceStayWithinThePayment(t *testing.T) {
 
 func TestRefundThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
-	r := setup(t, func(r *rig) { r.wait = hostTimeout })
+	r := setup(t, func(r *rig) { r.wait = shortWait })
 	c := r.demo(t)
 	paid := c.create(sale(c.tid())).wantStatus("SUCCEEDED")
 	r.bank.set(func() { r.bank.mute = true })

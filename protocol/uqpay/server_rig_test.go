@@ -48,8 +48,9 @@ const (
 	defaultOrder         = "T301-20260203-0007"
 	defaultDescription   = "Lunch table 7"
 	theAcquirer          = "bank"
-	hostTimeout          = 300 * time.Millisecond
-	quickWait            = 3 * time.Second
+	hostTimeout          = 10 * time.Second
+	shortWait            = 300 * time.Millisecond
+	quickWait            = 20 * time.Second
 	merchantOfDemo       = "740301"
 	merchantOfOther      = "740302"
 	merchantOfSub        = "740303"

@@ -14,6 +14,7 @@ import (
 func TestToken(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
+	r.clock.freeze(start)
 	c := &caller{t: t, r: r, head: map[string]string{"x-client-id": clientID, "x-api-key": apiKey}}
 	for name, send := range map[string][]string{
 		"empty body":                     {""},

@@ -39,6 +39,22 @@ func (r *rig) notices(t testing.TB, endpoint payment.ID) []payment.Notice {
 	return own
 }
 
+// owed are the notices of a webhook that are not settled.
+func (r *rig) owed(t testing.TB, endpoint payment.ID) []payment.Notice {
+	t.Helper()
+	list, err := r.store.Notices(t.Context(), r.merchants[merchantOfDemo], 0, 1000)
+	if err != nil {
+		t.Error(err)
+	}
+	var owed []payment.Notice
+	for _, n := range list {
+		if n.Endpoint == endpoint && n.SettledAt.IsZero() {
+			owed = append(owed, n.Notice)
+		}
+	}
+	return owed
+}
+
 func events(list []payment.Notice) string {
 	var names []string
 	for _, n := range list {

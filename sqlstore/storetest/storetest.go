@@ -55,6 +55,9 @@ type Store interface {
 	AddWebhook(ctx context.Context, w payment.Webhook) (payment.Webhook, error)
 	RemoveWebhook(ctx context.Context, merchant payment.MerchantID, id payment.ID) error
 	Purge(ctx context.Context, now time.Time, limit int) (int, error)
+
+	NewestToken(ctx context.Context, merchant payment.MerchantID, credential payment.ID) (string, error)
+	SetNewestToken(ctx context.Context, merchant payment.MerchantID, credential payment.ID, token string) error
 }
 
 // Run tests an engine. fresh makes an empty place and returns what opens a store there; it may be opened again once it is closed. Stores
@@ -91,6 +94,8 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 		{"an answer is kept where its key still stands", testKeepAnswer},
 		{"an open payment is amended", testAmend},
 		{"an operation is found by its own ID", testOperationByID},
+		{"lists come in pages, the newest first", testPages},
+		{"the newest token of a client is known", testNewestToken},
 		{"a notice is owed until it is settled", testNotices},
 		{"of many who claim a notice one gets it", testNoticeRace},
 		{"notices are found host by host", testNoticeHosts},
