@@ -109,7 +109,7 @@ type RefundCommand struct {
 // RefundPolicy is a rule about refunds. A credential's profile selects one by name.
 type RefundPolicy struct {
 	Window time.Duration // How long after the payment's creation.
-	// SameDayFullOnly allows, for cards, only full refunds on the business day of the payment (QFPay).
+	// SameDayFullOnly allows, for cards, only a full refund on the business day of the payment; later, parts too (QFPay).
 	SameDayFullOnly bool
 }
 

@@ -25,6 +25,9 @@ var (
 	ErrStoreConflict = errors.New("row changed meanwhile") // From a Store's compare-and-set: the transaction is run again.
 )
 
+// ErrFullOnly is an ErrWindow: a part of the payment can be given back, but not today.
+var ErrFullOnly = fmt.Errorf("cards: on the day of the payment in full only: %w", ErrWindow)
+
 // Errors lists the sentinels that reach protocols, so that each protocol's table can be tested for completeness.
 func Errors() []error {
 	return []error{ErrNotFound, ErrInvalid, ErrConflict, ErrKeyReused, ErrKeyBusy, ErrNotPaid, ErrExceeds, ErrWindow, ErrWrongKind,

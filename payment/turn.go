@@ -604,8 +604,8 @@ func (t *turn) refund(cmd RefundCommand, policy RefundPolicy) (*Operation, error
 		if err != nil {
 			return nil, err
 		}
-		if cmd.Amount.Minor() != t.p.Captured || today != t.p.Day {
-			return nil, fmt.Errorf("cards: in full and on the same day only: %w", ErrWindow)
+		if cmd.Amount.Minor() != t.p.Captured && today == t.p.Day {
+			return nil, ErrFullOnly
 		}
 	}
 	attempt, err := t.op(t.p.Attempt)

@@ -99,8 +99,8 @@ func TestCancelUnanswered(t *testing.T) {
 		order   upay.OrderStatus
 		status  upay.Status
 	}{
-		{"still running", 4 * time.Second, 300 * time.Millisecond, upay.CancelAbortRunning, upay.OrderCanceling, upay.StatusInProgress},
-		{"lost", 300 * time.Millisecond, 4 * time.Second, upay.CancelAbortError, upay.OrderCancelError, upay.StatusCancelError},
+		{"still running", 2 * time.Second, 300 * time.Millisecond, upay.CancelAbortRunning, upay.OrderCanceling, upay.StatusInProgress},
+		{"lost", 300 * time.Millisecond, 2 * time.Second, upay.CancelAbortError, upay.OrderCancelError, upay.StatusCancelError},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

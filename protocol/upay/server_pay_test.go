@@ -60,8 +60,8 @@ func TestPayOutcomes(t *testing.T) {
 		{"request_lost", upay.PayFail, upay.OrderPayCanceled, upay.StatusFailCanceled, upay.CodeExternalServiceError},
 	} {
 		for _, w := range []struct{ wallet, payway, name string }{{"alipay", "1", "支付宝"}, {"wechat", "3", "微信"}, {"unionpay", "17", "云闪付"}} {
-			if w.wallet == "unionpay" && o.behaviour != "approve" {
-				continue
+			if w.wallet == "unionpay" && o.behaviour != "approve" || w.wallet == "wechat" && strings.HasPrefix(o.behaviour, "pending") {
+				continue // Alipay shows what all do, and these take seconds.
 			}
 			t.Run(w.wallet+" "+o.behaviour, func(t *testing.T) {
 				t.Parallel()

@@ -100,7 +100,7 @@ func TestRefundError(t *testing.T) {
 	t.Parallel()
 	r := setup(t, func(s *settings) {
 		s.linkTimeout = 300 * time.Millisecond
-		s.configure = func(u *upay.Server) { u.RefundWait = 3 * time.Second }
+		s.configure = func(u *upay.Server) { u.RefundWait = 1500 * time.Millisecond }
 	})
 	c, sn := r.till(t), order()
 	a := c.pay(sn)

