@@ -122,6 +122,14 @@ type attempt struct {
 func (c *client) try(ctx context.Context, p Protocol, n payment.Notice, now time.Time) attempt {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
+	if p.Prepare != nil {
+		prepared, err := p.Prepare(ctx, n, now)
+		if err != nil {
+			c.log.Error("prepare notice", "merchant", n.Merchant, "notice", n.ID, "err", err)
+			return attempt{outcome: "could not be signed"}
+		}
+		n.URL, n.Body = prepared.URL, prepared.Body
+	}
 	to, err := c.targets.parse(n.URL)
 	if err != nil {
 		return attempt{outcome: err.Error()}

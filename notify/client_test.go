@@ -119,6 +119,20 @@ func TestTry(t *testing.T) {
 	if a := once(t, Config{Targets: internet}, p, s.URL); a.accepted || a.outcome != "could not be signed" {
 		t.Errorf("got %+v", a)
 	}
+	p = Protocol{Prepare: func(_ context.Context, n payment.Notice, _ time.Time) (payment.Notice, error) {
+		n.URL, n.Body = n.URL+"?sign=1", append(n.Body, " signed"...)
+		return n, nil
+	}}
+	if a := once(t, Config{Targets: internet}, p, s.URL+"/prepared"); !a.accepted || got.URL.String() != "/prepared?sign=1" || string(body) != `{"a":1} signed` {
+		t.Errorf("got %+v, %s with %q", a, got.URL, body)
+	}
+	p.Prepare = func(_ context.Context, n payment.Notice, _ time.Time) (payment.Notice, error) {
+		n.URL = "http://127.0.0.9/"
+		return n, nil
+	}
+	if a := once(t, Config{}, p, s.URL); a.accepted {
+		t.Errorf("a prepared address was not checked: %+v", a)
+	}
 }
 
 func TestAnswersThatDoNotAccept(t *testing.T) {

@@ -22,6 +22,10 @@ type Protocol struct {
 	ContentType string
 	// Sign makes the headers of a try. It is called for each, so that a signature may hold the time.
 	Sign func(ctx context.Context, n payment.Notice, now time.Time) (http.Header, error)
+	// Prepare, when set, makes of a notice what is sent: for protocols that sign inside the address or the body. What it returns is not stored.
+	Prepare func(ctx context.Context, n payment.Notice, now time.Time) (payment.Notice, error)
+	// Done, when set, hears that a notice was accepted, before that is stored; if it fails the notice is sent again.
+	Done func(ctx context.Context, n payment.Notice) error
 	// Accepted decides by the answer, whose body is cut after 64 KiB; any 2xx will do when it is nil. Redirects never will.
 	Accepted func(status int, body []byte) bool
 }

@@ -293,6 +293,12 @@ func (s *Sender) settle(ctx context.Context, p Protocol, n payment.Notice, a att
 	now := s.cfg.Now()
 	result, level := Failed, s.cfg.Log.Info
 	var err error
+	if a.accepted && p.Done != nil {
+		if err := p.Done(ctx, n); err != nil {
+			s.record(n, err)
+			a.accepted, a.outcome = false, a.outcome+", but that could not be noted"
+		}
+	}
 	switch {
 	case a.accepted:
 		result = Accepted
