@@ -369,7 +369,8 @@ func (t *Terminal) recover() {
 			t.goes(func(ctx context.Context) { t.resume(ctx, link, r) })
 			continue
 		case !r.Order && r.Payment != 0:
-			t.goes(func(ctx context.Context) { t.giveUp(ctx, link, r) })
+			left := r
+			t.goes(func(ctx context.Context) { t.giveUp(ctx, link, left) })
 		}
 		r.Phase = over
 		if err := t.journal.note(r); err != nil {

@@ -249,7 +249,7 @@ func (r *rig) startServer() {
 		r.t.Fatal(err)
 	}
 	s.link, err = cardhost.New(cardhost.Config{Addresses: []string{r.bankAt}, Connections: 1, Member: member, ZMK: vault.SealedKey{Sealed: sealed, Bound: bound},
-		Timeout: time.Second, Vault: r.vault, Log: r.logger, Now: time.Now, Rand: rand.Reader})
+		Timeout: 3 * time.Second, Vault: r.vault, Log: r.logger, Now: time.Now, Rand: rand.Reader})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -164,7 +164,7 @@ func (f *fields) digits(name string, when presence, limit int) string {
 	return text
 }
 
-// raw is an object or array that is passed on. An empty string is absent (§2.3).
+// nested is an object or array that is passed on. An empty string is absent (§2.3).
 func (f *fields) nested(name string, want kind) (value, bool) {
 	v, ok := f.get(name)
 	if !ok || v.kind == stringKind && v.text == "" {

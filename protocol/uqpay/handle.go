@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/tillgate/tillgate/internal/access"
@@ -132,14 +132,13 @@ func (s *Server) create(c *call) (*reply, error) {
 		cmd.Once = []payment.Key{onceKey(card, c.now)}
 		take = s.Core.Sell
 	}
-	var kept atomic.Bool
+	var kept keptReply
 	cmd.Wait, cmd.Answer = s.wait(), func(v payment.View) []byte {
 		a, err := intentReply(v)
 		if err != nil {
 			return nil
 		}
-		kept.Store(true)
-		return writeKept(a.status, a.body)
+		return kept.put(v.Payment.Version, a)
 	}
 	v, err := take(c.r.Context(), cmd)
 	if err != nil {
@@ -149,11 +148,36 @@ func (s *Server) create(c *call) (*reply, error) {
 		return readKept(v.Answer)
 	}
 	noteIntent(c, v)
-	a, err := intentReply(v)
-	if err == nil {
-		a.kept = kept.Load()
+	if a := kept.of(v.Payment.Version); a != nil {
+		return a, nil
 	}
-	return a, err
+	return intentReply(v)
+}
+
+// keptReply is the answer that the core was given to keep, perhaps several times, with the version of the row that it tells of: what is
+// answered is what was kept, if the row that was stored is that one.
+type keptReply struct {
+	mu      sync.Mutex
+	reply   *reply
+	version int64
+}
+
+func (k *keptReply) put(version int64, a *reply) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a.kept = true
+	k.reply, k.version = a, version
+	return writeKept(a.status, a.body)
+}
+
+// of is the reply that was kept of a version; nil if another was, or none.
+func (k *keptReply) of(version int64) *reply {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.reply == nil || k.version != version {
+		return nil
+	}
+	return k.reply
 }
 
 func noteIntent(c *call, v payment.View) {
@@ -396,7 +420,7 @@ func (s *Server) refund(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	var kept atomic.Bool
+	var kept keptReply
 	rv, err := s.Core.Refund(c.r.Context(), payment.RefundCommand{Caller: c.caller, Key: c.key, KeyLife: keyLife, Request: c.request,
 		Payment: v.Payment.ID, Amount: amount, Wait: s.wait(), Echo: encode(memo{Reason: r.Reason, Metadata: r.Metadata}),
 		Answer: func(v payment.RefundView) []byte {
@@ -404,8 +428,7 @@ func (s *Server) refund(c *call) (*reply, error) {
 			if err != nil {
 				return nil
 			}
-			kept.Store(true)
-			return writeKept(a.status, a.body)
+			return kept.put(v.Refund.Version, a)
 		}})
 	if err != nil {
 		return nil, refundRefusal(err)
@@ -414,11 +437,10 @@ func (s *Server) refund(c *call) (*reply, error) {
 		return readKept(rv.Answer)
 	}
 	noteRefund(c, rv)
-	a, err := refundReply(rv)
-	if err == nil {
-		a.kept = kept.Load()
+	if a := kept.of(rv.Refund.Version); a != nil {
+		return a, nil
 	}
-	return a, err
+	return refundReply(rv)
 }
 
 func noteRefund(c *call, v payment.RefundView) {

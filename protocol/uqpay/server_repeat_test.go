@@ -270,3 +270,35 @@ func TestCallerHangsUp(t *testing.T) {
 		t.Errorf("got %+v, %v, %d sales", i, err, r.bank.sent(payment.Sale))
 	}
 }
+
+// A sale, a decline, a refund and an intent without a card cost the commits that their money needs, and none for the kept answers.
+func TestCommits(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	c := r.demo(t)
+	tid := c.tid()
+	var paid reply
+	for _, v := range []struct {
+		name    string
+		do      func() reply
+		commits uint64
+	}{
+		{"sale", func() reply { paid = c.create(sale(tid)); return paid }, 2},
+		{"decline", func() reply { return c.create(sale(tid, "amount", "3.51")) }, 2},
+		{"refund", func() reply {
+			return c.post("/v2/payment/refunds", object{"payment_intent_id": paid.id(), "amount": "0.01", "reason": "x"})
+		}, 2},
+		{"intent without a card", func() reply { return c.create(intent()) }, 1},
+		{"refusal", func() reply { return c.create(sale(tid, "amount", "0")) }, 1},
+		{"retrieval", func() reply { return c.get("/v2/payment_intents/" + paid.id()) }, 0},
+	} {
+		const rounds, others = 10, 9 // Others are leases that are renewed meanwhile.
+		before := r.store.Stats().Work
+		for range rounds {
+			v.do()
+		}
+		if got := r.store.Stats().Work - before; got < v.commits*rounds || got > v.commits*rounds+others {
+			t.Errorf("%s: %d commits in %d rounds, want %d each", v.name, got, rounds, v.commits)
+		}
+	}
+}
