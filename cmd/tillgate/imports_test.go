@@ -17,6 +17,8 @@ var house = map[string][]string{
 	"money":              {},
 	"card":               {},
 	"emv":                {},
+	"receipt":            {"money", "card", "payment"},
+	"device":             {"money", "card", "emv", "payment", "receipt", "terminal", "protocol/qfpay"},
 	"ledger":             {"money"},
 	"payment":            {"money", "card", "ledger"},
 	"admin":              {"payment", "settlement", "sqlstore", "terminal"},

@@ -30,7 +30,7 @@ type cli struct {
 	Dev        devCommand        `cmd:"" help:"Run everything on this machine, with demo merchants and a sandbox that behaves like real wallets."`
 	Env        envCommand        `cmd:"" help:"Print the addresses and tokens of a running dev as shell variables: eval \"$(tillgate env)\"."`
 	Serve      serveCommand      `cmd:"" help:"Run the server, for production."`
-	Sandbox    sandboxCommand    `cmd:"" help:"Run the sandbox's wallet network alone, for tests of a server."`
+	Sandbox    sandboxCommand    `cmd:"" help:"Run the sandbox alone, for tests of a server, or reset its cards."`
 	Bench      benchCommand      `cmd:"" help:"Measure how many payments a second this machine takes durably, and check that each was taken once."`
 	Ledger     ledgerCommand     `cmd:"" help:"Show a merchant's journal entries, or its balances."`
 	Card       cardCommand       `cmd:"" help:"Play a card terminal of UQPAY against any server."`

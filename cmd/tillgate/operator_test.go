@@ -3,6 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -87,6 +91,111 @@ func TestOperatorsCommands(t *testing.T) {
 	do("merchant", "disable", "740218")
 	if got := rows("merchant", "list")[0]["state"]; got != "disabled" {
 		t.Errorf("merchant disable: state %v", got)
+	}
+}
+
+// The rows of the protocols with terminals: over the folder, and over a running server's API, which the commands find by themselves.
+func TestOperatorsOfTerminals(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	dev := startDev(t, data)
+	object := func(args ...string) map[string]any {
+		t.Helper()
+		out, _ := command(t, exitOK, append(args, "--json", "--data", data)...)
+		var row map[string]any
+		if json.Unmarshal([]byte(out), &row) != nil {
+			t.Fatalf("%v: not a JSON object: %s", args, out)
+		}
+		return row
+	}
+	rows := func(args ...string) []map[string]any {
+		t.Helper()
+		out, _ := command(t, exitOK, append(args, "--json", "--data", data)...)
+		var list []map[string]any
+		if json.Unmarshal([]byte(out), &list) != nil {
+			t.Fatalf("%v: not a JSON list: %s", args, out)
+		}
+		return list
+	}
+	code := object("code", "add", "--merchant", "740420", "--store", "1", "--uses", "2", "--for", "1h")["code"].(string)
+	if got := rows("code", "list", "--merchant", "740420"); len(got) != 2 || got[1]["code"] != code || got[1]["uses"] != 2.0 || got[0]["no_limit"] != true {
+		t.Errorf("codes: %v", got)
+	}
+	if got := object("code", "end", "--merchant", "740420", code); got["state"] != "expired" {
+		t.Errorf("an ended code: %v", got)
+	}
+	vendor := object("vendor", "add", "--id", "80001111", "--name", "Till Makers", "--app", "1,2")
+	if key, ok := vendor["key"].(string); !ok || len(key) != 32 {
+		t.Errorf("a vendor's key: %v", vendor)
+	}
+	if again := object("vendor", "add", "--id", "80001111", "--name", "Till Makers Ltd", "--app", "1"); again["key"] != nil || again["name"] != "Till Makers Ltd" {
+		t.Errorf("a vendor that is changed: %v", again)
+	}
+	if got := rows("vendor", "list"); len(got) != 2 {
+		t.Errorf("vendors: %v", got)
+	}
+	object("settings", "set", "--merchant", "740420", "--protocol", "upay", `{"terminal_key_ttl":"0s"}`)
+	if got := object("settings", "show", "--merchant", "740420", "--protocol", "upay"); got["terminal_key_ttl"] != "0s" {
+		t.Errorf("settings: %v", got)
+	}
+	for args, want := range map[string]string{
+		`{"terminal_key_tt1":"0s"}`:       "terminal_key_tt1",
+		`{"terminal_key_ttl":"a decade"}`: "decade",
+	} {
+		if _, errs := command(t, exitError, "settings", "set", "--merchant", "740420", "--protocol", "upay", args, "--data", data); !strings.Contains(errs, want) {
+			t.Errorf("%s: %s", args, errs)
+		}
+	}
+	client := object("credential", "add", "--merchant", "740319", "--protocol", "uqpay")
+	if id, _ := client["client_id"].(string); len(id) != 32 || client["token"] == "" {
+		t.Errorf("a client of UQPAY: %v", client)
+	}
+	hook := object("webhook", "add", "--merchant", "740319", "http://127.0.0.1:9009/hook")
+	if secret, _ := hook["secret"].(string); !strings.HasPrefix(secret, "whsec_") {
+		t.Errorf("a webhook: %v", hook)
+	}
+	if got := rows("webhook", "list", "--merchant", "740319"); len(got) != 1 || got[0]["secret"] != nil {
+		t.Errorf("webhooks: %v", got)
+	}
+	object("webhook", "remove", "--merchant", "740319", strconv.FormatInt(int64(hook["id"].(float64)), 10))
+
+	if status, got := dev.call(t, "POST", "/v1/transactions", dev.purchase(t, "in the ledger")); status != http.StatusOK {
+		t.Fatalf("%d %v", status, got)
+	}
+	entries := rows("ledger", "--merchant", "740218")
+	if len(entries) != 1 || entries[0]["receivable"].(float64)+entries[0]["payable"].(float64)+entries[0]["fees"].(float64)+entries[0]["tips"].(float64) != 0 {
+		t.Errorf("ledger: %v", entries)
+	}
+	number := entries[0]["payment"].(string)
+	for filter, want := range map[string]int{"--payment=" + number: 1, "--payment=9999": 0, "--from=2020-01-01": 1, "--to=2020-01-01": 0} {
+		if got := rows("ledger", "--merchant", "740218", filter); len(got) != want {
+			t.Errorf("%s: %d entries, want %d", filter, len(got), want)
+		}
+	}
+	if got := rows("ledger", "--merchant", "740218", "--balances"); len(got) != 1 || got[0]["currency"] != "AUD" {
+		t.Errorf("balances: %v", got)
+	}
+	if _, errs := command(t, exitError, "batch", "close", "--merchant", "740218", "--acquirer", "wallet", "--data", data); !strings.Contains(errs, "no batches") {
+		t.Errorf("a batch of wallets: %s", errs)
+	}
+
+	if out, _ := command(t, exitOK, "sandbox", "reset", "--data", data); !strings.Contains(out, "balances") {
+		t.Errorf("sandbox reset: %s", out)
+	}
+
+	// Another operator's machine: by address and token only.
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(dev.info.Admin.Token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := command(t, exitOK, "merchant", "list", "--server", dev.info.Admin.URL, "--token-file", token); !strings.Contains(out, "740420") {
+		t.Errorf("over the network: %s", out)
+	}
+	if err := os.WriteFile(token, []byte("op_wrong"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs := command(t, exitError, "merchant", "list", "--server", dev.info.Admin.URL, "--token-file", token); !strings.Contains(errs, "operator's token") {
+		t.Errorf("with a wrong token: %s", errs)
 	}
 }
 

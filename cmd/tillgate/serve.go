@@ -65,6 +65,45 @@ func (c *serveCommand) Run(e *env) error {
 }
 
 type sandboxCommand struct {
+	Run   sandboxRun   `cmd:"" default:"withargs" help:"Run the sandbox alone, for tests of a server: a wallet network and a card host."`
+	Reset sandboxReset `cmd:"" help:"Let the card host of a running sandbox forget PIN tries and balances."`
+}
+
+// sandboxReset is the switch of a running sandbox.
+type sandboxReset struct {
+	Data string `type:"path" default:"tillgate-dev" help:"Data folder of a running dev."`
+	URL  string `name:"url" help:"Address of another sandbox, such as http://127.0.0.1:8090."`
+}
+
+// Run asks the card host to forget.
+func (c *sandboxReset) Run(e *env) error {
+	address := strings.TrimRight(c.URL, "/") + "/cards/reset"
+	if c.URL == "" {
+		dev, err := devOf(c.Data)
+		if err != nil {
+			return err
+		}
+		if address = dev.Sandbox.CardResetURL; address == "" {
+			return fmt.Errorf("no dev is running on %s; give the sandbox's address: --url", c.Data)
+		}
+	}
+	req, err := http.NewRequestWithContext(e.ctx, http.MethodPost, address, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("the sandbox cannot be reached: %w", err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode >= http.StatusMultipleChoices {
+		return fmt.Errorf("the sandbox answered %s", res.Status)
+	}
+	fmt.Fprintln(e.stdout, "The sandbox's cards have no wrong PINs, and their first balances.")
+	return nil
+}
+
+type sandboxRun struct {
 	Listen    string `default:"127.0.0.1:8090" help:"Address of the wallet network, and of the card host's books."`
 	Cards     string `name:"card-listen" default:"127.0.0.1:8091" help:"Address of the card host, TCP."`
 	Member    string `default:"100200" help:"Number of the card host's member."`
@@ -76,7 +115,7 @@ type sandboxCommand struct {
 }
 
 // Run plays the wallet network until it is told to stop.
-func (c *sandboxCommand) Run(e *env) error {
+func (c *sandboxRun) Run(e *env) error {
 	key := e.getenv("TILLGATE_WALLET_KEY")
 	if c.KeyFile != "" {
 		text, err := os.ReadFile(c.KeyFile)
