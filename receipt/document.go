@@ -68,6 +68,7 @@ func Plain(lines []string) Document {
 func (d Document) Text(columns int) string {
 	var b strings.Builder
 	for _, l := range d.Lines {
+		l.Big = false // Text has one size.
 		for _, row := range l.rows(columns) {
 			b.WriteString(strings.TrimRight(row, " ") + "\n")
 		}

@@ -56,12 +56,6 @@ const (
 	merchantCopy
 	customerCopy
 	reprint
-	summaryTitle
-	businessDay
-	salesText
-	refundsText
-	openText
-	netText
 	wordCount
 )
 
@@ -97,12 +91,6 @@ var texts = [wordCount][languages]string{
 	merchantCopy:     {"MERCHANT COPY", "COPIE COMMERCANT", "商戶存根"},
 	customerCopy:     {"CUSTOMER COPY", "COPIE CLIENT", "顧客存根"},
 	reprint:          {"REPRINT", "REIMPRESSION", "重印"},
-	summaryTitle:     {"SUMMARY", "SOMMAIRE", "交易總結"},
-	businessDay:      {"Business day", "Journée", "營業日"},
-	salesText:        {"Sales", "Ventes", "銷售"},
-	refundsText:      {"Refunds", "Remises", "退款"},
-	openText:         {"Not known yet", "Pas encore connu", "未明"},
-	netText:          {"NET", "NET", "淨額"},
 }
 
 var (

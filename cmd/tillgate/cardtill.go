@@ -121,7 +121,7 @@ func (c *cardSale) Run(e *env) error {
 		out.SetIndent("", "  ")
 		err = out.Encode(intent)
 	} else {
-		err = receipt(e.stdout, intent)
+		err = printIntent(e.stdout, intent)
 	}
 	if err == nil && intent.Status != uqpay.IntentSucceeded {
 		err = fmt.Errorf("not paid: the intent is %s", intent.Status)
@@ -227,8 +227,8 @@ func behaviours(dev *devInfo) string {
 	return strings.Join(names, ", ")
 }
 
-// receipt prints what a receipt shows.
-func receipt(w io.Writer, i *uqpay.Intent) error {
+// printIntent prints what a receipt shows.
+func printIntent(w io.Writer, i *uqpay.Intent) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/protocol/upp"
+	"github.com/tillgate/tillgate/protocol/uqpay"
 	"github.com/tillgate/tillgate/sandbox"
 	"github.com/tillgate/tillgate/sqlstore"
 	"github.com/tillgate/tillgate/vault"
@@ -240,6 +241,7 @@ func (c *devCommand) run(e *env, s *server, sandboxListen string, cardHost net.L
 	if err := s.listen(); err != nil {
 		return err
 	}
+	s.uqpay.Limits = uqpay.SandboxLimits // Nothing is served yet.
 	clients, err := s.provisionUQPAY(e.ctx, c.Webhook)
 	if err != nil {
 		return fmt.Errorf("demo data of UQPAY: %w", err)

@@ -18,7 +18,7 @@ import (
 
 	"github.com/tillgate/tillgate/device"
 	"github.com/tillgate/tillgate/protocol/qfpay"
-	"github.com/tillgate/tillgate/receipt"
+	paper "github.com/tillgate/tillgate/receipt" // receipt is a name of this package.
 )
 
 // identityName is the file of a terminal's identity in its data folder.
@@ -141,7 +141,7 @@ type terminalProgram struct {
 
 // newTerminalProgram opens the terminal's journal and takes its addresses; nothing runs yet.
 func newTerminalProgram(s terminalSettings, log *slog.Logger) (p *terminalProgram, err error) {
-	columns := map[int]int{58: receipt.Columns58, 80: receipt.Columns80}[cmp.Or(s.Paper, 58)]
+	columns := map[int]int{58: paper.Columns58, 80: paper.Columns80}[cmp.Or(s.Paper, 58)]
 	p = &terminalProgram{virtual: device.NewVirtual(s.Cards, columns, time.Now, rand.Reader), serial: s.ECR.Serial, log: log}
 	if s.Customer != "" {
 		if p.auto, err = device.NewAuto(s.Customer, p.virtual); err != nil {
@@ -149,7 +149,7 @@ func newTerminalProgram(s terminalSettings, log *slog.Logger) (p *terminalProgra
 		}
 		p.auto.Code, p.auto.Pay = s.WalletCode, s.PayQR
 	}
-	p.terminal, err = device.New(device.Config{Dir: s.Dir, Parts: p.virtual.Parts(), Identities: s.Identities, Serial: s.Serial, Language: receipt.LanguageOf(s.Language),
+	p.terminal, err = device.New(device.Config{Dir: s.Dir, Parts: p.virtual.Parts(), Identities: s.Identities, Serial: s.Serial, Language: paper.LanguageOf(s.Language),
 		Now: time.Now, Rand: rand.Reader, Log: log})
 	if err != nil {
 		return nil, err
@@ -261,4 +261,3 @@ func (p *terminalProgram) servePage(ctx context.Context) error {
 	}
 	return fmt.Errorf("terminal page: %w", err)
 }
-
