@@ -299,6 +299,10 @@ func (s *Server) addCredential(c call, in Credential) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
+	if newKey := s.cfg.NewKey[in.Protocol]; newKey != nil {
+		key, err := newKey(c.ctx, m.ID)
+		return Credential{Merchant: m.PublicID, Protocol: in.Protocol, Name: in.Protocol, State: Active, ClientID: m.PublicID, Token: key}, err
+	}
 	enrol := s.cfg.Enrol[in.Protocol]
 	var d payment.Terminal
 	if in.Terminal != "" || enrol == nil {

@@ -58,6 +58,13 @@ type Identity struct {
 	State    string `json:"state"`
 }
 
+// TerminalKey is a terminal's key in a protocol, for people to type in.
+type TerminalKey struct {
+	Protocol string `json:"protocol"`
+	Number   string `json:"number"`
+	Key      string `json:"key"`
+}
+
 // Credential is what a caller proves itself with. Token is there once, in the answer that makes it.
 type Credential struct {
 	Merchant   string `json:"merchant"`

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,10 @@ type Config struct {
 	CheckTarget func(url string) error
 	// Enrol makes the secret and profile of a credential that is a client id with API keys, by protocol.
 	Enrol map[string]func(clientID, key string, p payment.Profile) (secret string, _ payment.Profile)
+	// NewKey makes a merchant's next key for a protocol that signs with one, by protocol.
+	NewKey map[string]func(context.Context, payment.MerchantID) (string, error)
+	// TypedKeys are the protocols whose terminals' keys people type in.
+	TypedKeys []string
 	// SealWebhook seals a webhook's secret as its protocol wants it.
 	SealWebhook func(w payment.Webhook, secret string) ([]byte, error)
 	// CheckSettings checks a merchant's settings by protocol; a protocol that is not in it has none.

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,6 +17,11 @@ func init() {
 		on("POST", "/merchants/{merchant}/codes", "Make an activation code for terminals of a store.", nil, (*Server).addCode),
 		on("DELETE", "/merchants/{merchant}/codes/{code}", "End an activation code. Terminals that it let in stay.", nil, (*Server).endCode),
 		on("PATCH", "/merchants/{merchant}/identities/{protocol}/{number}", "Enable or disable a terminal in one protocol.", nil, (*Server).switchIdentity),
+		on("POST", "/merchants/{merchant}/terminals/{terminal}/identities", "Give a terminal a number in a further protocol, such as iotpay or qfpay.", nil,
+			(*Server).addIdentity),
+		on("GET", "/merchants/{merchant}/identities/{protocol}/{number}/key", "Show the key of a terminal whose protocol has people type it in (qfpay's POS-KEY).", nil,
+			(*Server).showKey),
+		on("POST", "/merchants/{merchant}/identities/{protocol}/{number}/key", "Make such a key anew; the former stays good until the next.", nil, (*Server).newKey),
 		on("GET", "/merchants/{merchant}/settings/{protocol}", "Read a merchant's settings for a protocol.", nil, (*Server).getSettings),
 		on("PUT", "/merchants/{merchant}/settings/{protocol}", "Replace a merchant's settings for a protocol.", nil, (*Server).setSettings),
 		on("GET", "/vendors", "List the vendors.", []string{"after"}, (*Server).listVendors),
@@ -33,24 +39,81 @@ func (s *Server) identities(c call, m payment.Merchant, d payment.Terminal) ([]I
 	return out, err
 }
 
-func (s *Server) switchIdentity(c call, in Switch) (Identity, error) {
-	off, err := in.off()
-	if err != nil {
-		return Identity{}, err
-	}
+func (s *Server) addIdentity(c call, in Identity) (Identity, error) {
 	m, err := s.merchant(c)
 	if err != nil {
 		return Identity{}, err
+	}
+	d, err := s.terminal(c, m, c.path("terminal"))
+	if err != nil {
+		return Identity{}, err
+	}
+	e, err := s.cfg.Terminals.AddIdentity(c.ctx, 0, terminal.Identity{Merchant: m.ID, Terminal: d.ID, Protocol: in.Protocol, Number: in.Number})
+	if errors.Is(err, terminal.ErrNumber) {
+		return Identity{}, &payment.FieldError{Field: "number", Problem: "is taken already in " + in.Protocol}
+	}
+	return Identity{Protocol: e.Protocol, Number: e.Number, State: state(e.Disabled)}, err
+}
+
+// identity finds a merchant's terminal by its number in a protocol.
+func (s *Server) identity(c call) (terminal.Entry, error) {
+	m, err := s.merchant(c)
+	if err != nil {
+		return terminal.Entry{}, err
 	}
 	e, err := s.cfg.Terminals.Fresh(c.ctx, c.path("protocol"), c.path("number"))
 	if errors.Is(err, terminal.ErrDisabled) {
 		err = nil
 	}
 	if isMissing(err) || err == nil && e.Merchant != m.ID {
-		return Identity{}, missing("merchant %s has no terminal %s in %s", m.PublicID, c.path("number"), c.path("protocol"))
+		err = missing("merchant %s has no terminal %s in %s", m.PublicID, c.path("number"), c.path("protocol"))
 	}
+	return e, err
+}
+
+// typed reports whether a protocol's keys are for people to type in: all others never leave us but to their terminal.
+func (s *Server) typed(c call) error {
+	if !slices.Contains(s.cfg.TypedKeys, c.path("protocol")) {
+		return &payment.FieldError{Field: "protocol", Problem: "its keys go to terminals only and are shown to nobody"}
+	}
+	return nil
+}
+
+func (s *Server) showKey(c call, _ none) (TerminalKey, error) {
+	e, err := s.identity(c)
 	if err == nil {
-		err = s.cfg.Terminals.SetIdentityDisabled(c.ctx, m.ID, e.Identity.ID, off)
+		err = s.typed(c)
+	}
+	if err != nil {
+		return TerminalKey{}, err
+	}
+	keys, err := s.cfg.Terminals.Keys(e)
+	if err != nil || len(keys) == 0 {
+		return TerminalKey{}, errors.Join(err, missing("terminal %s has no key in %s; make one", e.Number, e.Protocol))
+	}
+	return TerminalKey{e.Protocol, e.Number, keys[0].Reveal()}, nil
+}
+
+func (s *Server) newKey(c call, _ none) (TerminalKey, error) {
+	e, err := s.identity(c)
+	if err == nil {
+		err = s.typed(c)
+	}
+	if err != nil {
+		return TerminalKey{}, err
+	}
+	key, err := s.cfg.Terminals.CheckIn(c.ctx, e, terminal.Device{})
+	return TerminalKey{e.Protocol, e.Number, key.Reveal()}, err
+}
+
+func (s *Server) switchIdentity(c call, in Switch) (Identity, error) {
+	off, err := in.off()
+	if err != nil {
+		return Identity{}, err
+	}
+	e, err := s.identity(c)
+	if err == nil {
+		err = s.cfg.Terminals.SetIdentityDisabled(c.ctx, e.Merchant, e.Identity.ID, off)
 	}
 	return Identity{c.path("protocol"), c.path("number"), state(off)}, err
 }

@@ -100,7 +100,7 @@ func New(cfg Config) (*Terminal, error) {
 	t := &Terminal{cfg: cfg, journal: j, ends: map[string]ending{}}
 	for _, i := range cfg.Identities {
 		t.links = append(t.links, &Link{identity: i, log: cfg.Log, random: cfg.Rand, now: cfg.Now, busy: t.Busy, heard: t.heard, up: t.up,
-			orders: func() []string { return t.inHand(i.Number) }, changed: make(chan struct{}), calls: map[string]*calling{}})
+			orders: func() []string { return t.inHand(i.Number) }, calls: map[string]*calling{}})
 	}
 	return t, nil
 }

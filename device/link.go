@@ -130,7 +130,6 @@ func (l *Link) hold(ctx context.Context) error {
 	for _, c := range l.calls {
 		again = append(again, c.frame)
 	}
-	l.stir()
 	l.mu.Unlock()
 	defer l.gone(conn)
 	l.log.Info("connected", "number", l.identity.Number, "tid", welcome.TID)
@@ -226,14 +225,7 @@ func (l *Link) gone(conn *websocket.Conn) {
 	defer l.mu.Unlock()
 	if l.conn == conn {
 		l.conn = nil
-		l.stir()
 	}
-}
-
-// stir wakes those who wait for the line; the mutex is held.
-func (l *Link) stir() {
-	close(l.changed)
-	l.changed = make(chan struct{})
 }
 
 // beat says that the terminal is there.
@@ -357,21 +349,4 @@ func (l *Link) newKey(ctx context.Context) error {
 	defer l.mu.Unlock()
 	l.identity.Key = key
 	return l.identity.save()
-}
-
-// waitUp waits until the line is there.
-func (l *Link) waitUp(ctx context.Context) error {
-	for {
-		l.mu.Lock()
-		up, changed := l.conn != nil, l.changed
-		l.mu.Unlock()
-		if up {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }

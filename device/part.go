@@ -75,6 +75,9 @@ type PrinterError struct{ Problem string }
 
 func (e *PrinterError) Error() string { return "printer: " + e.Problem }
 
+// Unwrap is how the server hears of it.
+func (e *PrinterError) Unwrap() error { return terminal.ErrPrinter }
+
 // Mode is what a screen is about.
 type Mode string
 

@@ -73,6 +73,7 @@ type unit struct {
 	identity *device.Identity
 	caller   payment.Caller
 	dir      string
+	more     []*device.Identity
 	before   func(*unit) // Of the terminal's start.
 	stop     func()
 }
@@ -325,7 +326,7 @@ func (r *rig) start(u *unit) {
 		r.t.Fatal(err)
 	}
 	u.Virtual = device.NewVirtual(r.cards(), 32, time.Now, rand.Reader)
-	if u.Terminal, err = device.New(device.Config{Dir: u.dir, Parts: u.Virtual.Parts(), Identities: []*device.Identity{u.identity}, Serial: "VT000001", Now: time.Now,
+	if u.Terminal, err = device.New(device.Config{Dir: u.dir, Parts: u.Virtual.Parts(), Identities: append([]*device.Identity{u.identity}, u.more...), Serial: "VT000001", Now: time.Now,
 		Rand: rand.Reader, Log: r.logger}); err != nil {
 		r.t.Fatal(err)
 	}

@@ -161,11 +161,13 @@ func (l *line) attempt(ctx context.Context, f Frame) (any, error) {
 			return nil, ctx.Err()
 		}
 	}
-	report := reportOf(instrument)
+	c.mu.Lock()
+	at.report = reportOf(instrument)
+	c.mu.Unlock()
 	v, err := l.try(ctx, o.caller, a.Payment, instrument)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at.view, at.err, at.report, at.at = v, err, report, time.Now()
+	at.view, at.err, at.at = v, err, time.Now()
 	if err != nil && !o.done() {
 		o.finish(Report{}, err) // Nothing was sent; the till hears why.
 	}

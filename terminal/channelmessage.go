@@ -406,6 +406,8 @@ var (
 	ErrLost error = wrapped{"the line to the terminal broke", payment.ErrUnavailable}
 	// ErrTooLate says that a card has been sent for the order: it cannot be taken back.
 	ErrTooLate error = wrapped{"a card has been sent already", payment.ErrConflict}
+	// ErrPrinter says that the terminal's printer cannot print.
+	ErrPrinter error = wrapped{"the printer cannot print", payment.ErrUnavailable}
 	// ErrOver says that nobody waits for an order any more, or that it never was this terminal's.
 	ErrOver error = wrapped{"the order is over", payment.ErrConflict}
 )
@@ -420,6 +422,7 @@ var faults = []struct {
 	{"lost", ErrLost},
 	{"too_late", ErrTooLate},
 	{"over", ErrOver},
+	{"printer", ErrPrinter},
 	{"disabled", ErrDisabled},
 	{"window", payment.ErrWindow},
 	{"not_found", payment.ErrNotFound},
@@ -475,5 +478,5 @@ func (f *Fault) Err() error {
 			return wrapped{f.Text, row.err}
 		}
 	}
-	return fmt.Errorf("the server failed: %s", f.Code)
+	return fmt.Errorf("the other side failed: %s", f.Code)
 }

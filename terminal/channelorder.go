@@ -62,11 +62,11 @@ type order struct {
 
 // attempt is the one card that was sent for an order.
 type attempt struct {
-	done   chan struct{} // Closed when view, err and report are set.
+	done   chan struct{} // Closed when view, err and at are set.
 	view   PaymentView
 	err    error
-	report Report // What the card itself told, should the terminal not come back to tell more.
-	at     time.Time
+	report Report    // What the card itself told, should the terminal not come back to tell more.
+	at     time.Time // When it was answered; zero before.
 }
 
 func (o *order) done() bool {
@@ -334,9 +334,11 @@ func (c *Channel) giveUp(o *order, why error) (Report, error) {
 		return a.report, nil
 	case <-o.ended:
 		return o.report, o.err
-	case <-patience.C:
-		return a.report, nil // Still under way; the engine goes on, and the payment tells.
+	case <-patience.C: // Still under way; the engine goes on, and the payment tells.
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return a.report, nil
 }
 
 // acked hears that a terminal has an order, or refuses it. An order that the terminal has had before is lost: whatever came of it then is in

@@ -19,7 +19,7 @@ func TestThreeServersOnOneDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nats.Stop)
-	w := newWorld(t, pgtest.URL(t), "TILLGATE_SIGNALS="+nats.URL())
+	w := newWorld(t, newRows(t, pgtest.URL(t)), "TILLGATE_SIGNALS="+nats.URL())
 	for range 3 {
 		w.serve(never)
 	}
@@ -58,9 +58,9 @@ func TestThreeServersOnOneDatabase(t *testing.T) {
 			t.Errorf("qr-%d was paid, and its poller heard %+v", i, got)
 		}
 	}
-	w.agree(b)
+	w.agree(b.claims())
 	t.Logf("%d servers, %d killed; %d sales, %d refunds, %d pollers answered; the sandbox's books hold %d movements; nothing is owed",
-		len(w.servers), w.kills(), len(b.sales), len(b.refunds), waiting, len(w.books()))
+		len(w.servers), w.kills(), len(b.sales), len(b.refunds), waiting, len(w.movements()))
 }
 
 // TestDatabaseDiesUnderLoad kills the database itself, again and again, while tills work: they get an honest error or the stored answer,
@@ -68,7 +68,7 @@ func TestThreeServersOnOneDatabase(t *testing.T) {
 func TestDatabaseDiesUnderLoad(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Dedicated(t)
-	w := newWorld(t, db.URL(t))
+	w := newWorld(t, newRows(t, db.URL(t)))
 	for range 2 {
 		w.serve(never)
 	}
@@ -85,7 +85,7 @@ func TestDatabaseDiesUnderLoad(t *testing.T) {
 	}()
 	b := w.load(5, 8, 10)
 	<-over
-	w.agree(b)
+	w.agree(b.claims())
 	t.Logf("the database died %d times; %d sales, %d refunds; the sandbox's books hold %d movements; nothing is owed", deaths, len(b.sales),
-		len(b.refunds), len(w.books()))
+		len(b.refunds), len(w.movements()))
 }

@@ -40,6 +40,7 @@ type Config struct {
 	UPP    UPPConfig    `toml:"upp"`
 	UQPAY  UQPAYConfig  `toml:"uqpay"`
 	Upay   UpayConfig   `toml:"upay"`
+	IOTPay IOTPayConfig `toml:"iotpay"`
 	Notify NotifyConfig `toml:"notify"`
 	Admin  AdminConfig  `toml:"admin"`
 }
@@ -92,6 +93,11 @@ type UpayConfig struct {
 	Logs      string `toml:"logs"`       // Folder of the logs that terminals upload; empty takes none.
 }
 
+// IOTPayConfig is the IOT Pay protocol.
+type IOTPayConfig struct {
+	Listen string `toml:"listen"` // An address of its own, at the root path; empty for none.
+}
+
 // NotifyConfig says where callbacks and webhooks may go.
 type NotifyConfig struct {
 	AllowPrivate bool   `toml:"allow_private"` // Also to loopback and private addresses: for tests, and for receivers in the same house.
@@ -140,6 +146,7 @@ func (c *Config) environment() map[string]*string {
 		"TILLGATE_UPAY_PUBLIC_URL":  &c.Upay.PublicURL,
 		"TILLGATE_UPAY_KEY_FILE":    &c.Upay.KeyFile,
 		"TILLGATE_UPAY_LOGS":        &c.Upay.Logs,
+		"TILLGATE_IOTPAY_LISTEN":    &c.IOTPay.Listen,
 		"TILLGATE_CARD_HOSTS":       &c.Card.Hosts,
 		"TILLGATE_CARD_MEMBER":      &c.Card.Member,
 		"TILLGATE_CARD_ZMK_FILE":    &c.Card.ZMKFile,

@@ -305,6 +305,38 @@ type terminalCommand struct {
 	List    terminalList    `cmd:"" help:"List a merchant's terminals, with what they are called in each protocol."`
 	Disable terminalDisable `cmd:"" help:"Disable a terminal, in all its protocols or in one."`
 	Enable  terminalEnable  `cmd:"" help:"Enable a terminal again."`
+	Name    terminalName    `cmd:"" help:"Give a terminal a number in a further protocol, such as iotpay or qfpay."`
+	Key     terminalKey     `cmd:"" help:"Show, or make anew, the POS-KEY of a terminal of qfpay."`
+}
+
+type terminalName struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Protocol string `required:"" enum:"iotpay,qfpay" help:"Protocol: iotpay or qfpay."`
+	Number   string `required:"" help:"What the terminal is called there, such as its serial number."`
+	ID       string `arg:"" help:"Terminal identifier (TID)."`
+}
+
+func (c *terminalName) Run(e *env) error {
+	return send(e, c.on, "POST", of(c.Merchant, "terminals", c.ID, "identities"), admin.Identity{Protocol: c.Protocol, Number: c.Number}, func(i admin.Identity) string {
+		return fmt.Sprintf("Terminal %s is %s in %s.", c.ID, i.Number, i.Protocol)
+	})
+}
+
+type terminalKey struct {
+	on
+	Merchant string `required:"" help:"Public number of the merchant."`
+	Protocol string `default:"qfpay" enum:"qfpay" help:"Protocol: qfpay."`
+	New      bool   `help:"Make a new key; the former stays good until the next."`
+	Number   string `arg:"" help:"The terminal's number in the protocol."`
+}
+
+func (c *terminalKey) Run(e *env) error {
+	method := "GET"
+	if c.New {
+		method = "POST"
+	}
+	return send(e, c.on, method, of(c.Merchant, "identities", c.Protocol, c.Number, "key"), nil, func(k admin.TerminalKey) string { return k.Key })
 }
 
 type terminalAdd struct {
@@ -504,8 +536,8 @@ type credentialCommand struct {
 type credentialAdd struct {
 	on
 	Merchant   string `required:"" help:"Public number of the merchant."`
-	Protocol   string `required:"" enum:"upp,upp-public,uqpay" help:"Protocol that it is for: upp, upp-public for a browser-safe token, or uqpay."`
-	Terminal   string `help:"Terminal (TID) that it stands for; uqpay needs none."`
+	Protocol   string `required:"" enum:"upp,upp-public,uqpay,iotpay" help:"Protocol that it is for: upp, upp-public for a browser-safe token, uqpay, or iotpay, whose key is the merchant's."`
+	Terminal   string `help:"Terminal (TID) that it stands for; uqpay and iotpay need none."`
 	Name       string `default:"" help:"What it is called in lists."`
 	AllowedIPs string `name:"allowed-ips" help:"Addresses or prefixes that it is accepted from, with commas between; any when empty."`
 }

@@ -26,11 +26,14 @@ import (
 	"github.com/tillgate/tillgate/internal/fault"
 	"github.com/tillgate/tillgate/notify"
 	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/protocol/iotpay"
+	"github.com/tillgate/tillgate/protocol/qfpay"
 	"github.com/tillgate/tillgate/protocol/upay"
 	"github.com/tillgate/tillgate/protocol/upp"
 	"github.com/tillgate/tillgate/protocol/uqpay"
 	"github.com/tillgate/tillgate/settlement"
 	"github.com/tillgate/tillgate/signal"
+	"github.com/tillgate/tillgate/terminal"
 	"github.com/tillgate/tillgate/vault"
 )
 
@@ -61,6 +64,8 @@ type server struct {
 	upp      *upp.Server
 	uqpay    *uqpay.Server
 	upay     *upay.Server
+	iotpay   *iotpay.Server
+	channel  *terminal.Channel
 	metrics  *metrics
 	signing  *rsa.PrivateKey // Of Upay's callbacks.
 	token    string          // The operator's.
@@ -171,6 +176,8 @@ func (s *server) noticesOf(r payment.Reader, c payment.Change) ([]payment.Notice
 		return uqpay.Notices(r, c)
 	case upay.Protocol:
 		return upay.Notices(r, c)
+	case iotpay.Protocol:
+		return iotpay.Notices(r, c)
 	}
 	return nil, nil
 }
@@ -182,6 +189,11 @@ func (s *server) noticeProtocols() map[string]notify.Protocol {
 	return map[string]notify.Protocol{
 		uqpay.Protocol: {Delays: uqpay.WebhookDelays(), Timeout: uqpay.WebhookTimeout, Sign: webhooks.Sign, Accepted: uqpay.AcceptedWebhook},
 		upay.Protocol:  {Delays: upay.CallbackDelays, Timeout: upay.CallbackTimeout, Sign: callbacks.Sign, Accepted: upay.AcceptedCallback},
+		iotpay.Protocol: {Delays: iotpay.Delays(), Timeout: iotpay.NoticeTimeout, ContentType: iotpay.NoticeType, Accepted: iotpay.Accepted,
+			Prepare: func(ctx context.Context, n payment.Notice, now time.Time) (payment.Notice, error) {
+				return s.iotpay.Prepare(ctx, n, now)
+			},
+			Done: func(ctx context.Context, n payment.Notice) error { return s.iotpay.Notified(ctx, n) }},
 	}
 }
 
@@ -233,7 +245,14 @@ func (s *server) listen() error {
 	s.upay = &upay.Server{Core: s.engine, Terminals: s.terminals, Vault: s.vault, Log: s.log, PublicURL: s.upayURL, CheckTarget: s.targets().Check,
 		LogDir: s.cfg.Upay.Logs, Stopping: s.stopping, Now: time.Now}
 	upayHandler := access.Log(s.log, s.metrics.request, upay.Protocol, s.upay)
-	below := map[string]http.Handler{"/upp": uppHandler, "/uqpay": uqpayHandler, "/upay": upayHandler}
+	s.channel = terminal.NewChannel(terminal.ChannelConfig{Registry: s.terminals, Core: s.engine, Books: s.store, PINKeys: s.vault, Now: time.Now, Rand: rand.Reader,
+		Log: s.log, Own: map[string]terminal.Own{qfpay.Protocol: {Scope: qfpay.Scope, RefundScope: qfpay.Scope + " refund", RefundPolicy: "same_day_full_card",
+			ReusableKey: true}}})
+	s.metrics.watch("tillgate_terminals", "Terminals that are connected.", func() float64 { return float64(s.channel.Connected()) })
+	s.iotpay = &iotpay.Server{Core: s.engine, Books: s.store, Accounts: iotAccounts{s.tool}, Terminals: cardTerminals{s.channel}, Log: s.log,
+		Stopping: s.stopping, CheckTarget: s.targets().Check}
+	iotpayHandler := access.Log(s.log, s.metrics.request, iotpay.Protocol, s.iotpay)
+	below := map[string]http.Handler{"/upp": uppHandler, "/uqpay": uqpayHandler, "/upay": upayHandler, "/iotpay": iotpayHandler, "/terminal": s.channel}
 	operators := access.Log(s.log, s.metrics.request, "admin", s.operators())
 	if s.cfg.Admin.Listen == "" {
 		below["/admin"] = unstripped{"/admin", operators}
@@ -255,6 +274,11 @@ func (s *server) listen() error {
 	}
 	if s.cfg.UQPAY.Listen != "" {
 		if err := s.bind("uqpay.listen", s.cfg.UQPAY.Listen, uqpayHandler); err != nil {
+			return err
+		}
+	}
+	if s.cfg.IOTPay.Listen != "" {
+		if err := s.bind("iotpay.listen", s.cfg.IOTPay.Listen, iotpayHandler); err != nil {
 			return err
 		}
 	}
@@ -332,7 +356,7 @@ func (s *server) routes(protocols map[string]http.Handler) http.Handler {
 		own.Handle("GET /metrics", s.metrics.handler())
 	}
 	own.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "Tillgate. Protocols: /upp, /uqpay/api, /upay. Operators: /admin/v1. Health: /healthz, /readyz.\n")
+		_, _ = io.WriteString(w, "Tillgate. Protocols: /upp, /uqpay/api, /upay, /iotpay. Terminals: /terminal. Operators: /admin/v1. Health: /healthz, /readyz.\n")
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for prefix, handler := range protocols {
@@ -390,6 +414,14 @@ func (s *server) run(ctx context.Context, started func() error) error {
 		return parts.Wait()
 	}
 
+	channelCtx, stopChannel := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopChannel()
+	channelEnded := make(chan struct{})
+	parts.Go(func() error {
+		defer close(channelEnded)
+		return s.channel.Run(channelCtx)
+	})
+
 	var servers []*http.Server
 	for _, l := range s.listeners {
 		srv := &http.Server{Handler: l.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout,
@@ -428,6 +460,9 @@ func (s *server) run(ctx context.Context, started func() error) error {
 		stops.Go(func() error { return srv.Shutdown(stopCtx) })
 	}
 	err = errors.Join(err, stops.Wait())
+	s.iotpay.Wait() // Orders at terminals have been taken back, or are decided.
+	stopChannel()
+	<-channelEnded
 	stopEngine()
 	err = errors.Join(err, parts.Wait())
 	s.log.Info("stopped")

@@ -23,6 +23,8 @@ import (
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/notify"
 	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/protocol/iotpay"
+	"github.com/tillgate/tillgate/protocol/qfpay"
 	"github.com/tillgate/tillgate/protocol/upay"
 	"github.com/tillgate/tillgate/protocol/uqpay"
 	"github.com/tillgate/tillgate/sqlstore"
@@ -77,6 +79,8 @@ func (t *tool) adminConfig(token string) admin.Config {
 			uqpay.Protocol: func(clientID, key string, p payment.Profile) (string, payment.Profile) {
 				return uqpay.Enrol(t.vault, clientID, key, p)
 			}},
+		NewKey:    map[string]func(context.Context, payment.MerchantID) (string, error){iotpay.Protocol: iotAccounts{t}.newKey},
+		TypedKeys: []string{qfpay.Protocol},
 		SealWebhook: func(w payment.Webhook, secret string) ([]byte, error) {
 			return uqpay.SealWebhookSecret(t.vault, w.Merchant, w.URL, secret)
 		}}
@@ -92,6 +96,12 @@ var settingsChecks = map[string]func(json.RawMessage) error{
 			return err
 		}
 		return settings.Check()
+	},
+	qfpay.Protocol: func(text json.RawMessage) error {
+		var settings terminal.ProtocolSettings
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		return d.Decode(&settings)
 	},
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/terminal"
 )
@@ -177,8 +178,8 @@ func AcceptedCallback(status int, body []byte) bool {
 	if err != nil {
 		return false
 	}
-	for _, m := range v.members {
-		if m.name == "success" && m.value.raw == "true" || m.value.kind == stringKind && strings.EqualFold(m.value.text, "success") {
+	for _, m := range v.Members {
+		if m.Name == "success" && m.Value.Raw == "true" || m.Value.Kind == strictjson.String && strings.EqualFold(m.Value.Text, "success") {
 			return true
 		}
 	}

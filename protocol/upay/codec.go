@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/terminal"
 )
 
@@ -82,7 +83,7 @@ func refuseBusiness(code ErrorCode, format string, args ...any) *Error {
 
 // fields reads the members of a request and gathers its faults, each beginning with the field's name (§2.4).
 type fields struct {
-	value
+	strictjson.Value
 	faults []string
 }
 
@@ -108,18 +109,18 @@ const (
 
 // text reads a member of so many code points. A null or empty one is absent; a whole number is its digits (§2.3).
 func (f *fields) text(name string, when presence, limit int) string {
-	v, _ := f.get(name)
-	text := v.text
-	switch v.kind {
-	case nullKind, stringKind:
-	case numberKind:
+	v, _ := f.Get(name)
+	text := v.Text
+	switch v.Kind {
+	case strictjson.Null, strictjson.String:
+	case strictjson.Number:
 		var ok bool
-		if text, ok = integral(v.raw); !ok {
+		if text, ok = integral(v.Raw); !ok {
 			f.fault(name, "must be a string or a whole number")
 			return ""
 		}
 	default:
-		f.fault(name, "must be a string, not %s", v.kind)
+		f.fault(name, "must be a string, not %s", v.Kind)
 		return ""
 	}
 	switch {
@@ -165,14 +166,14 @@ func (f *fields) digits(name string, when presence, limit int) string {
 }
 
 // nested is an object or array that is passed on. An empty string is absent (§2.3).
-func (f *fields) nested(name string, want kind) (value, bool) {
-	v, ok := f.get(name)
-	if !ok || v.kind == stringKind && v.text == "" {
-		return value{}, false
+func (f *fields) nested(name string, want strictjson.Kind) (strictjson.Value, bool) {
+	v, ok := f.Get(name)
+	if !ok || v.Kind == strictjson.String && v.Text == "" {
+		return strictjson.Value{}, false
 	}
-	if v.kind != want {
-		f.fault(name, "must be %s, not %s", want, v.kind)
-		return value{}, false
+	if v.Kind != want {
+		f.fault(name, "must be %s, not %s", want, v.Kind)
+		return strictjson.Value{}, false
 	}
 	return v, true
 }
@@ -180,48 +181,48 @@ func (f *fields) nested(name string, want kind) (value, bool) {
 // extended checks the object that is passed on to the provider (§2.4).
 func (f *fields) extended() json.RawMessage {
 	const name = "extended"
-	v, ok := f.nested(name, objectKind)
+	v, ok := f.nested(name, strictjson.Object)
 	if !ok {
 		return nil
 	}
-	if len(v.members) > extendedKeys {
+	if len(v.Members) > extendedKeys {
 		f.fault(name, "must not have more than %d keys", extendedKeys)
 		return nil
 	}
-	for _, m := range v.members {
-		if utf8.RuneCountInString(m.name) > extendedKeyMax {
+	for _, m := range v.Members {
+		if utf8.RuneCountInString(m.Name) > extendedKeyMax {
 			f.fault(name, "must not have keys longer than %d characters", extendedKeyMax)
 			return nil
 		}
-		text := m.value.text
-		if m.value.kind != stringKind {
-			text = m.value.raw
+		text := m.Value.Text
+		if m.Value.Kind != strictjson.String {
+			text = m.Value.Raw
 		}
 		if utf8.RuneCountInString(text) > extendedValueMax {
 			f.fault(name, "must not have values longer than %d characters", extendedValueMax)
 			return nil
 		}
 	}
-	return json.RawMessage(v.raw)
+	return json.RawMessage(v.Raw)
 }
 
 func (f *fields) goods() json.RawMessage {
 	const name = "goods_details"
-	v, ok := f.nested(name, arrayKind)
+	v, ok := f.nested(name, strictjson.Array)
 	if !ok {
 		return nil
 	}
-	if len(v.list) > goodsMax {
+	if len(v.List) > goodsMax {
 		f.fault(name, "must not have more than %d entries", goodsMax)
 		return nil
 	}
-	for _, e := range v.list {
-		if e.kind != objectKind {
+	for _, e := range v.List {
+		if e.Kind != strictjson.Object {
 			f.fault(name, "must hold objects only")
 			return nil
 		}
 	}
-	return json.RawMessage(v.raw)
+	return json.RawMessage(v.Raw)
 }
 
 // order reads the fields that orders have alike.
@@ -245,8 +246,8 @@ func (f *fields) order() Order {
 
 // place reads one half of a position, which clients also send as a number with decimals.
 func (f *fields) place(name string) string {
-	if v, _ := f.get(name); v.kind == numberKind && len(v.raw) <= placeMax {
-		return v.raw
+	if v, _ := f.Get(name); v.Kind == strictjson.Number && len(v.Raw) <= placeMax {
+		return v.Raw
 	}
 	return f.text(name, optional, placeMax)
 }
@@ -258,7 +259,7 @@ func decode[T any](body []byte, read func(*fields) T) (T, error) {
 	if err != nil {
 		return none, refuse(CodeInvalidParams, "the body is not an acceptable JSON object: %v", err)
 	}
-	f := &fields{value: v}
+	f := &fields{Value: v}
 	r := read(f)
 	if err := f.err(); err != nil {
 		return none, err
@@ -347,7 +348,7 @@ func readCheckIn(f *fields) CheckInRequest {
 
 // DecodeGateway reads the query of the WAP gateway (§3.9). Its values are checked as those of a body are.
 func DecodeGateway(query url.Values) (GatewayRequest, error) {
-	f := &fields{value: value{kind: objectKind}}
+	f := &fields{Value: strictjson.Value{Kind: strictjson.Object}}
 	for name, list := range query {
 		if len(list) > 1 {
 			f.fault(name, "must be given once")
@@ -355,11 +356,11 @@ func DecodeGateway(query url.Values) (GatewayRequest, error) {
 		if !utf8.ValidString(list[0]) {
 			f.fault(name, "must be UTF-8")
 		}
-		f.members = append(f.members, namedValue{name, value{kind: stringKind, text: list[0]}})
+		f.Members = append(f.Members, strictjson.Member{Name: name, Value: strictjson.Value{Kind: strictjson.String, Text: list[0]}})
 	}
 	var r GatewayRequest
-	if v, ok := f.get("extended"); ok && v.text != "" { // It is text here (§3.9).
-		if e, err := parse([]byte(v.text)); err == nil && utf8.RuneCountInString(v.text) <= textMax {
+	if v, ok := f.Get("extended"); ok && v.Text != "" { // It is text here (§3.9).
+		if e, err := parse([]byte(v.Text)); err == nil && utf8.RuneCountInString(v.Text) <= textMax {
 			f.set("extended", e)
 		}
 	}
@@ -370,10 +371,10 @@ func DecodeGateway(query url.Values) (GatewayRequest, error) {
 	return r, f.err()
 }
 
-func (f *fields) set(name string, v value) {
-	for i := range f.members {
-		if f.members[i].name == name {
-			f.members[i].value = v
+func (f *fields) set(name string, v strictjson.Value) {
+	for i := range f.Members {
+		if f.Members[i].Name == name {
+			f.Members[i].Value = v
 		}
 	}
 }
@@ -393,12 +394,12 @@ func (w *writer) name(name string) {
 	if w.b[len(w.b)-1] != '{' {
 		w.b = append(w.b, ',')
 	}
-	w.b = append(appendQuoted(w.b, name), ':')
+	w.b = append(strictjson.AppendQuoted(w.b, name), ':')
 }
 
 func (w *writer) text(name, text string) *writer {
 	w.name(name)
-	w.b = appendQuoted(w.b, text)
+	w.b = strictjson.AppendQuoted(w.b, text)
 	return w
 }
 
@@ -491,18 +492,18 @@ type member struct {
 	name     string
 	callback bool // It is in callbacks too (§7.1).
 	ifSet    bool // It is left out when it has no value; else it is written empty, as the real service does (§1.4).
-	read     func(*Data, value) bool
+	read     func(*Data, strictjson.Value) bool
 	write    func([]byte, *Data) []byte // Appends the value; nothing for no value.
 }
 
 func textMember[S ~string](name string, at func(*Data) *S) member {
 	return member{name: name,
-		read: func(d *Data, v value) bool {
-			switch v.kind {
-			case stringKind:
-				*at(d) = S(v.text)
-			case numberKind:
-				*at(d) = S(v.raw)
+		read: func(d *Data, v strictjson.Value) bool {
+			switch v.Kind {
+			case strictjson.String:
+				*at(d) = S(v.Text)
+			case strictjson.Number:
+				*at(d) = S(v.Raw)
 			default:
 				return false
 			}
@@ -512,23 +513,23 @@ func textMember[S ~string](name string, at func(*Data) *S) member {
 			if *at(d) == "" {
 				return b
 			}
-			return appendQuoted(b, string(*at(d)))
+			return strictjson.AppendQuoted(b, string(*at(d)))
 		}}
 }
 
 // numberMember is a whole number as a string; zero is no value unless zero says so.
 func numberMember(name string, zero bool, at func(*Data) *int64) member {
 	return member{name: name,
-		read: func(d *Data, v value) bool {
-			text := v.text
-			if v.kind == numberKind {
-				text = v.raw
+		read: func(d *Data, v strictjson.Value) bool {
+			text := v.Text
+			if v.Kind == strictjson.Number {
+				text = v.Raw
 			}
-			if text == "" && v.kind == stringKind {
+			if text == "" && v.Kind == strictjson.String {
 				return true
 			}
 			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil || v.kind != numberKind && v.kind != stringKind {
+			if err != nil || v.Kind != strictjson.Number && v.Kind != strictjson.String {
 				return false
 			}
 			*at(d) = n
@@ -538,7 +539,7 @@ func numberMember(name string, zero bool, at func(*Data) *int64) member {
 			if *at(d) == 0 && !zero {
 				return b
 			}
-			return appendQuoted(b, strconv.FormatInt(*at(d), 10))
+			return strictjson.AppendQuoted(b, strconv.FormatInt(*at(d), 10))
 		}}
 }
 
@@ -576,7 +577,7 @@ var dataMembers = []member{
 	ifSet(textMember("qr_code", func(d *Data) *string { return &d.QRCode })),
 	ifSet(textMember("qr_code_image_url", func(d *Data) *string { return &d.QRCodeImageURL })),
 	ifSet(member{name: "wap_pay_request",
-		read:  func(d *Data, v value) bool { d.WapPayRequest = json.RawMessage(v.raw); return true },
+		read:  func(d *Data, v strictjson.Value) bool { d.WapPayRequest = json.RawMessage(v.Raw); return true },
 		write: func(b []byte, d *Data) []byte { return append(b, d.WapPayRequest...) }}),
 	inCallback(textMember("subject", func(d *Data) *string { return &d.Subject })),
 	ifSet(textMember("description", func(d *Data) *string { return &d.Description })),
@@ -589,23 +590,23 @@ var dataMembers = []member{
 // vital are the members on which money hangs: of another type, they fail the reading.
 var vital = []string{"sn", "client_sn", "status", "order_status", "total_amount", "net_amount"}
 
-func readPaymentList(d *Data, v value) bool {
-	if v.kind != arrayKind {
+func readPaymentList(d *Data, v strictjson.Value) bool {
+	if v.Kind != strictjson.Array {
 		return false
 	}
-	parts := make([]PaymentPart, 0, len(v.list))
-	for _, e := range v.list {
-		kind, _ := e.get("type")
-		amount, _ := e.get("amount_total")
-		text := amount.text
-		if amount.kind == numberKind {
-			text = amount.raw
+	parts := make([]PaymentPart, 0, len(v.List))
+	for _, e := range v.List {
+		kind, _ := e.Get("type")
+		amount, _ := e.Get("amount_total")
+		text := amount.Text
+		if amount.Kind == strictjson.Number {
+			text = amount.Raw
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
-		if e.kind != objectKind || err != nil {
+		if e.Kind != strictjson.Object || err != nil {
 			return false
 		}
-		parts = append(parts, PaymentPart{kind.text, n})
+		parts = append(parts, PaymentPart{kind.Text, n})
 	}
 	d.PaymentList = parts
 	return true
@@ -663,23 +664,23 @@ func sortedKeys(m map[string]json.RawMessage) []string {
 	return names
 }
 
-func dataOf(v value) (*Data, error) {
+func dataOf(v strictjson.Value) (*Data, error) {
 	d := &Data{}
-	for _, nv := range v.members {
-		if nv.value.kind == nullKind {
+	for _, nv := range v.Members {
+		if nv.Value.Kind == strictjson.Null {
 			continue
 		}
-		i := slices.IndexFunc(dataMembers, func(m member) bool { return m.name == nv.name })
-		if i >= 0 && dataMembers[i].read(d, nv.value) {
+		i := slices.IndexFunc(dataMembers, func(m member) bool { return m.name == nv.Name })
+		if i >= 0 && dataMembers[i].read(d, nv.Value) {
 			continue
 		}
-		if slices.Contains(vital, nv.name) {
-			return nil, fmt.Errorf("upay: %s is %.40s", nv.name, nv.value.raw)
+		if slices.Contains(vital, nv.Name) {
+			return nil, fmt.Errorf("upay: %s is %.40s", nv.Name, nv.Value.Raw)
 		}
 		if d.Extra == nil {
 			d.Extra = map[string]json.RawMessage{}
 		}
-		d.Extra[nv.name] = json.RawMessage(nv.value.raw)
+		d.Extra[nv.Name] = json.RawMessage(nv.Value.Raw)
 	}
 	return d, nil
 }
@@ -720,13 +721,13 @@ func (e *Envelope) Encode() []byte {
 	return w.raw("biz_response", biz.raw("data", data).end()).end()
 }
 
-func parseAnswer(body []byte) (value, error) {
+func parseAnswer(body []byte) (strictjson.Value, error) {
 	if len(body) > answerMax {
-		return value{}, errors.New("upay: answer too long")
+		return strictjson.Value{}, errors.New("upay: answer too long")
 	}
 	v, err := parse(body)
 	if err != nil {
-		return value{}, fmt.Errorf("upay: answer is not acceptable JSON: %w", err)
+		return strictjson.Value{}, fmt.Errorf("upay: answer is not acceptable JSON: %w", err)
 	}
 	return v, nil
 }
@@ -737,32 +738,32 @@ func DecodeEnvelope(body []byte) (*Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := func(v value, name string) string {
-		m, _ := v.get(name)
-		if m.kind == numberKind {
-			return m.raw
+	text := func(v strictjson.Value, name string) string {
+		m, _ := v.Get(name)
+		if m.Kind == strictjson.Number {
+			return m.Raw
 		}
-		return m.text
+		return m.Text
 	}
 	e := &Envelope{ResultCode: Result(text(v, "result_code")), ErrorCode: ErrorCode(text(v, "error_code")), ErrorMessage: text(v, "error_message"),
 		ErrorCodeStandard: text(v, "error_code_standard")}
 	if e.ResultCode == "" {
 		return nil, errors.New("upay: answer has no result_code")
 	}
-	biz, ok := v.get("biz_response")
-	if !ok || biz.kind != objectKind {
+	biz, ok := v.Get("biz_response")
+	if !ok || biz.Kind != strictjson.Object {
 		return e, nil
 	}
 	e.Biz = &Biz{ResultCode: Outcome(text(biz, "result_code")), ErrorCode: ErrorCode(text(biz, "error_code")), ErrorMessage: text(biz, "error_message")}
-	data, _ := biz.get("data")
-	for _, from := range []value{biz, data} { // Either form (§3.1).
+	data, _ := biz.Get("data")
+	for _, from := range []strictjson.Value{biz, data} { // Either form (§3.1).
 		if key := text(from, "terminal_key"); key != "" {
 			e.Biz.Credentials = &Credentials{TerminalSN: text(from, "terminal_sn"), TerminalKey: terminal.NewSecret(key), MerchantSN: text(from, "merchant_sn"),
 				MerchantName: text(from, "merchant_name"), StoreSN: text(from, "store_sn"), StoreName: text(from, "store_name")}
 			return e, nil
 		}
 	}
-	if data.kind == objectKind {
+	if data.Kind == strictjson.Object {
 		e.Biz.Data, err = dataOf(data)
 	}
 	return e, err

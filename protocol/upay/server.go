@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/terminal"
@@ -580,7 +581,7 @@ func (s *Server) told(c *call, v *payment.View, st standing) (*Data, error) {
 	if page := v.Attempt.Result.Redirect; page != "" {
 		d.WapPayRequest = newWriter().text("pay_url", page).end()
 		if c.settings.WapPayRequestFormat == wapString {
-			d.WapPayRequest = json.RawMessage(quote(string(d.WapPayRequest)))
+			d.WapPayRequest = json.RawMessage(strictjson.Quote(string(d.WapPayRequest)))
 		}
 	}
 	return d, nil

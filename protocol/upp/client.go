@@ -457,11 +457,11 @@ func (c *Client) readFailure(status int, body []byte) *Error {
 		return e
 	}
 	e.fromUPP = true
-	if f, ok := v.get("failure"); ok {
-		e.Failure = Failure(c.printable(cmp.Or(f.text, f.raw)))
+	if f, ok := v.Get("failure"); ok {
+		e.Failure = Failure(c.printable(cmp.Or(f.Text, f.Raw)))
 	}
-	if d, ok := v.get("failureDescription"); ok {
-		e.Description = c.printable(cmp.Or(d.text, d.raw))
+	if d, ok := v.Get("failureDescription"); ok {
+		e.Description = c.printable(cmp.Or(d.Text, d.Raw))
 	}
 	return e
 }

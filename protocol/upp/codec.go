@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/money"
 )
 
@@ -58,7 +59,7 @@ func (e *Error) Error() string {
 
 // Body is the JSON of the refusal (§5).
 func (e *Error) Body() []byte {
-	return fmt.Appendf(nil, `{"failure":%s,"failureDescription":%s}`, quote(string(e.Failure)), quote(e.Description))
+	return fmt.Appendf(nil, `{"failure":%s,"failureDescription":%s}`, strictjson.Quote(string(e.Failure)), strictjson.Quote(e.Description))
 }
 
 // DecodeRequest reads the body of POST /v1/transactions and holds it against §3.2 to §3.4. The error is always an *Error. Unknown
@@ -85,7 +86,7 @@ type decoding struct{ err *Error }
 // object is a JSON object and the path that leads to it.
 type object struct {
 	path string
-	value
+	strictjson.Value
 }
 
 func (o object) at(name string) string {
@@ -102,17 +103,17 @@ func (d *decoding) refuse(f Failure, field, format string, args ...any) {
 }
 
 // optional finds a member of the kind wanted; one of another kind is a fault.
-func (d *decoding) optional(o object, name string, want kind) (value, bool) {
-	v, ok := o.get(name)
-	if ok && v.kind != want {
-		d.refuse(FailInvalidRequest, o.at(name), "must be %s, not %s.", want, v.kind)
-		return value{}, false
+func (d *decoding) optional(o object, name string, want strictjson.Kind) (strictjson.Value, bool) {
+	v, ok := o.Get(name)
+	if ok && v.Kind != want {
+		d.refuse(FailInvalidRequest, o.at(name), "must be %s, not %s.", want, v.Kind)
+		return strictjson.Value{}, false
 	}
 	return v, ok
 }
 
 // required is optional for a member that must be there.
-func (d *decoding) required(o object, name string, want kind) value {
+func (d *decoding) required(o object, name string, want strictjson.Kind) strictjson.Value {
 	v, ok := d.optional(o, name, want)
 	if !ok {
 		d.refuse(FailInvalidRequest, o.at(name), "is missing.")
@@ -122,16 +123,16 @@ func (d *decoding) required(o object, name string, want kind) value {
 
 // text reads an optional string.
 func (d *decoding) text(o object, name string) string {
-	v, _ := d.optional(o, name, stringKind)
-	if utf8.RuneCountInString(v.text) > textMax {
+	v, _ := d.optional(o, name, strictjson.String)
+	if utf8.RuneCountInString(v.Text) > textMax {
 		d.refuse(FailInvalidRequest, o.at(name), "is longer than %d characters.", textMax)
 	}
-	return v.text
+	return v.Text
 }
 
 // oneOf reads a required string out of a closed list.
 func (d *decoding) oneOf(o object, name string, list []string, f Failure) string {
-	text := d.required(o, name, stringKind).text
+	text := d.required(o, name, strictjson.String).Text
 	if !slices.Contains(list, text) {
 		d.refuse(f, o.at(name), "must be one of %s.", strings.Join(list, ", "))
 	}
@@ -145,7 +146,7 @@ func isReference(text string) bool {
 }
 
 func (d *decoding) reference(o object, name string) string {
-	text := d.required(o, name, stringKind).text
+	text := d.required(o, name, strictjson.String).Text
 	if !isReference(text) {
 		d.refuse(FailInvalidRequest, o.at(name), "must have 1 to %d characters.", referenceMax)
 	}
@@ -154,7 +155,7 @@ func (d *decoding) reference(o object, name string) string {
 
 // sum reads a required amount of cur, which is zero after a fault.
 func (d *decoding) sum(o object, name string, cur money.Currency) (Number, money.Amount) {
-	n := Number(d.required(o, name, numberKind).raw)
+	n := Number(d.required(o, name, strictjson.Number).Raw)
 	if d.err != nil {
 		return "", money.Amount{}
 	}
@@ -172,7 +173,7 @@ func (d *decoding) request(o object) *CreateRequest {
 	r := &CreateRequest{TransactionType: d.oneOf(o, "transactionType", transactionTypes, FailInvalidRequest)}
 	r.TransactionReference = d.reference(o, "transactionReference")
 
-	r.Currency = d.required(o, "currency", stringKind).text
+	r.Currency = d.required(o, "currency", strictjson.String).Text
 	cur, known := currencies[lower(r.Currency)]
 	if !known {
 		d.refuse(FailUnsupportedCurrency, o.at("currency"), "must be %s or %s.", aud, nzd)
@@ -186,7 +187,7 @@ func (d *decoding) request(o object) *CreateRequest {
 	} else {
 		d.purchase(o, r, cur)
 	}
-	if _, sent := o.get("clientIpAddress"); sent {
+	if _, sent := o.Get("clientIpAddress"); sent {
 		r.ClientIPAddress = new(d.text(o, "clientIpAddress"))
 	}
 	return r
@@ -201,17 +202,17 @@ func (d *decoding) refund(o object, r *CreateRequest) {
 // purchase reads the fields of §3.2 and §3.3 that only purchases have.
 func (d *decoding) purchase(o object, r *CreateRequest, cur money.Currency) {
 	// A website's widget may have chosen the provider; Quest's own demo then sends none (§3.3).
-	saleType, _ := o.get("saleType")
-	_, hasWidget := o.get("webWidget")
-	_, hasProvider := o.get("provider")
-	if hasProvider || !hasWidget || saleType.text != SaleWebsite {
-		r.Provider = d.required(o, "provider", stringKind).text
+	saleType, _ := o.Get("saleType")
+	_, hasWidget := o.Get("webWidget")
+	_, hasProvider := o.Get("provider")
+	if hasProvider || !hasWidget || saleType.Text != SaleWebsite {
+		r.Provider = d.required(o, "provider", strictjson.String).Text
 		d.provider(o, r)
 	}
 	r.SaleType = d.oneOf(o, "saleType", saleTypes, FailUnsupportedSaleType)
 
-	token, _ := d.optional(o, "customerToken", stringKind)
-	r.CustomerToken = strings.Trim(token.text, " \t\r\n\v\f") // what scanners add (§3.2)
+	token, _ := d.optional(o, "customerToken", strictjson.String)
+	r.CustomerToken = strings.Trim(token.Text, " \t\r\n\v\f") // what scanners add (§3.2)
 	if r.SaleType == SaleCustomerPresented && r.CustomerToken == "" {
 		d.refuse(FailCustomerTokenRequired, o.at("customerToken"), "is required when saleType is %s.", SaleCustomerPresented)
 	}
@@ -237,7 +238,7 @@ func (d *decoding) provider(o object, r *CreateRequest) {
 }
 
 func (d *decoding) items(o object, cur money.Currency) []Item {
-	list := d.required(o, "items", arrayKind).list
+	list := d.required(o, "items", strictjson.Array).List
 	if len(list) < 1 || len(list) > itemsMax {
 		d.refuse(FailInvalidRequest, o.at("items"), "must have 1 to %d entries.", itemsMax)
 	}
@@ -247,8 +248,8 @@ func (d *decoding) items(o object, cur money.Currency) []Item {
 			return nil
 		}
 		path := o.at("items") + "[" + strconv.Itoa(i) + "]"
-		if v.kind != objectKind {
-			d.refuse(FailInvalidRequest, path, "must be an object, not %s.", v.kind)
+		if v.Kind != strictjson.Object {
+			d.refuse(FailInvalidRequest, path, "must be an object, not %s.", v.Kind)
 		}
 		items = append(items, d.item(object{path, v}, cur))
 	}
@@ -257,14 +258,14 @@ func (d *decoding) items(o object, cur money.Currency) []Item {
 
 func (d *decoding) item(o object, cur money.Currency) Item {
 	item := Item{Type: d.oneOf(o, "type", itemTypes, FailInvalidRequest)}
-	item.ItemReference = d.required(o, "itemReference", stringKind).text
-	item.Name = d.required(o, "name", stringKind).text
+	item.ItemReference = d.required(o, "itemReference", strictjson.String).Text
+	item.Name = d.required(o, "name", strictjson.String).Text
 	amount, a := d.sum(o, "amount", cur)
 	item.Amount = amount
 	if a.Minor() < 0 && !slices.Contains(negativeItems, item.Type) {
 		d.refuse(FailInvalidAmount, o.at("amount"), "may be negative for %s only.", strings.Join(negativeItems, " and "))
 	}
-	item.Quantity = Number(d.required(o, "quantity", numberKind).raw)
+	item.Quantity = Number(d.required(o, "quantity", strictjson.Number).Raw)
 	if d.err == nil && !isPositive(item.Quantity) {
 		d.refuse(FailInvalidRequest, o.at("quantity"), "must be more than 0.")
 	}
@@ -279,8 +280,8 @@ func isPositive(n Number) bool {
 
 // website reads the fields of §3.3. None but the provider or the widget is required.
 func (d *decoding) website(o object, r *CreateRequest) {
-	if v, ok := d.optional(o, "webWidget", objectKind); ok {
-		r.WebWidget = json.RawMessage(v.raw)
+	if v, ok := d.optional(o, "webWidget", strictjson.Object); ok {
+		r.WebWidget = json.RawMessage(v.Raw)
 	}
 	if r.ReturnURL = d.text(o, "returnUrl"); r.ReturnURL != "" {
 		u, err := url.Parse(r.ReturnURL)
@@ -288,18 +289,18 @@ func (d *decoding) website(o object, r *CreateRequest) {
 			d.refuse(FailInvalidRequest, o.at("returnUrl"), "must be an absolute http or https address.")
 		}
 	}
-	if v, ok := d.optional(o, "billing", objectKind); ok {
+	if v, ok := d.optional(o, "billing", strictjson.Object); ok {
 		r.Billing = d.address(object{o.at("billing"), v})
 	}
-	if v, ok := d.optional(o, "shipping", objectKind); ok {
+	if v, ok := d.optional(o, "shipping", strictjson.Object); ok {
 		s := object{o.at("shipping"), v}
-		pickup, _ := d.optional(s, "isPickup", boolKind)
-		r.Shipping = &Shipping{IsPickup: pickup.raw == "true"}
-		if v, ok := d.optional(s, "address", objectKind); ok {
+		pickup, _ := d.optional(s, "isPickup", strictjson.Bool)
+		r.Shipping = &Shipping{IsPickup: pickup.Raw == "true"}
+		if v, ok := d.optional(s, "address", strictjson.Object); ok {
 			r.Shipping.Address = d.address(object{s.at("address"), v})
 		}
 	}
-	if v, ok := d.optional(o, "shopper", objectKind); ok {
+	if v, ok := d.optional(o, "shopper", strictjson.Object); ok {
 		s := object{o.at("shopper"), v}
 		r.Shopper = &Shopper{
 			FirstName: d.text(s, "firstName"), LastName: d.text(s, "lastName"), DateOfBirth: d.text(s, "dateOfBirth"),
@@ -325,18 +326,18 @@ func DecodeTransaction(body []byte) (*Transaction, error) {
 	return transactionOf(v)
 }
 
-func parseAnswer(body []byte) (value, error) {
+func parseAnswer(body []byte) (strictjson.Value, error) {
 	if len(body) > answerMax {
-		return value{}, errors.New("upp: answer too long")
+		return strictjson.Value{}, errors.New("upp: answer too long")
 	}
 	v, err := parse(body)
 	if err != nil {
-		return value{}, fmt.Errorf("upp: answer is not acceptable JSON: %w", err)
+		return strictjson.Value{}, fmt.Errorf("upp: answer is not acceptable JSON: %w", err)
 	}
 	return v, nil
 }
 
-func transactionOf(v value) (*Transaction, error) {
+func transactionOf(v strictjson.Value) (*Transaction, error) {
 	t := &Transaction{}
 	if err := decodeMembers(t, v, transactionTable); err != nil {
 		return nil, fmt.Errorf("upp: transaction: %w", err)
@@ -408,7 +409,7 @@ func DecodeEcho(stored []byte) (Echo, error) {
 	return echoOf(v)
 }
 
-func echoOf(v value) (Echo, error) {
+func echoOf(v strictjson.Value) (Echo, error) {
 	r := CreateRequest{}
 	if err := decodeMembers(&r, v, requestTable); err != nil {
 		return Echo{}, fmt.Errorf("upp: stored echo: %w", err)
@@ -442,7 +443,7 @@ func (e Echo) Transaction() Transaction {
 type member[T any] struct {
 	name  string
 	vital bool                             // money hangs on it: another type fails the decoding instead of being carried through
-	read  func(*T, value) bool             // false: not of the member's type
+	read  func(*T, strictjson.Value) bool  // false: not of the member's type
 	write func([]byte, *T) ([]byte, error) // appends the value; nothing leaves the member out
 }
 
@@ -460,17 +461,17 @@ const (
 	ifPresent presence = false
 )
 
-func decodeMembers[T any](t *T, v value, tab table[T]) error {
-	for _, nv := range v.members {
-		if nv.value.kind == nullKind {
+func decodeMembers[T any](t *T, v strictjson.Value, tab table[T]) error {
+	for _, nv := range v.Members {
+		if nv.Value.Kind == strictjson.Null {
 			continue // §3.0: a null is an absent member
 		}
-		i := slices.IndexFunc(tab.members, func(m member[T]) bool { return m.name == nv.name })
-		if i >= 0 && tab.members[i].read(t, nv.value) {
+		i := slices.IndexFunc(tab.members, func(m member[T]) bool { return m.name == nv.Name })
+		if i >= 0 && tab.members[i].read(t, nv.Value) {
 			continue
 		}
 		if i >= 0 && tab.members[i].vital {
-			return fmt.Errorf("%s must not be %s", nv.name, nv.value.kind)
+			return fmt.Errorf("%s must not be %s", nv.Name, nv.Value.Kind)
 		}
 		if tab.extra == nil {
 			continue
@@ -479,7 +480,7 @@ func decodeMembers[T any](t *T, v value, tab table[T]) error {
 		if *extra == nil {
 			*extra = map[string]json.RawMessage{}
 		}
-		(*extra)[nv.name] = json.RawMessage(nv.value.raw)
+		(*extra)[nv.Name] = json.RawMessage(nv.Value.Raw)
 	}
 	return nil
 }
@@ -499,7 +500,7 @@ func appendMembers[T any](b []byte, t *T, tab table[T]) ([]byte, error) {
 		if len(b) > first {
 			b = append(b, ',')
 		}
-		return append(appendQuoted(b, name), ':')
+		return append(strictjson.AppendQuoted(b, name), ':')
 	}
 	for _, m := range tab.members {
 		if _, carried := extra[m.name]; carried {
@@ -553,12 +554,12 @@ func vital[T any](m member[T]) member[T] {
 func stringMember[T any, S ~string](name string, when presence, at func(*T) *S) member[T] {
 	return member[T]{
 		name: name,
-		read: func(t *T, v value) bool { *at(t) = S(v.text); return v.kind == stringKind },
+		read: func(t *T, v strictjson.Value) bool { *at(t) = S(v.Text); return v.Kind == strictjson.String },
 		write: func(b []byte, t *T) ([]byte, error) {
 			if *at(t) == "" && when == ifPresent {
 				return b, nil
 			}
-			return appendQuoted(b, string(*at(t))), nil
+			return strictjson.AppendQuoted(b, string(*at(t))), nil
 		},
 	}
 }
@@ -567,11 +568,11 @@ func stringMember[T any, S ~string](name string, when presence, at func(*T) *S) 
 func numberMember[T any](name string, when presence, at func(*T) *Number) member[T] {
 	return member[T]{
 		name: name,
-		read: func(t *T, v value) bool {
-			if v.kind != numberKind {
+		read: func(t *T, v strictjson.Value) bool {
+			if v.Kind != strictjson.Number {
 				return false
 			}
-			*at(t) = Number(v.raw)
+			*at(t) = Number(v.Raw)
 			return true
 		},
 		write: func(b []byte, t *T) ([]byte, error) {
@@ -590,9 +591,9 @@ func numberMember[T any](name string, when presence, at func(*T) *Number) member
 func millisMember[T any](name string, when presence, at func(*T) *int64) member[T] {
 	return member[T]{
 		name: name,
-		read: func(t *T, v value) bool {
-			n, err := strconv.ParseInt(v.raw, 10, 64)
-			if v.kind != numberKind || err != nil {
+		read: func(t *T, v strictjson.Value) bool {
+			n, err := strconv.ParseInt(v.Raw, 10, 64)
+			if v.Kind != strictjson.Number || err != nil {
 				return false
 			}
 			*at(t) = n
@@ -610,7 +611,7 @@ func millisMember[T any](name string, when presence, at func(*T) *int64) member[
 func boolMember[T any](name string, at func(*T) *bool) member[T] {
 	return member[T]{
 		name:  name,
-		read:  func(t *T, v value) bool { *at(t) = v.raw == "true"; return v.kind == boolKind },
+		read:  func(t *T, v strictjson.Value) bool { *at(t) = v.Raw == "true"; return v.Kind == strictjson.Bool },
 		write: func(b []byte, t *T) ([]byte, error) { return strconv.AppendBool(b, *at(t)), nil },
 	}
 }
@@ -620,7 +621,7 @@ func pointerMember[T, V any](name string, at func(*T) **V, inner func(name strin
 	m := inner(name, func(t *T) *V { return *at(t) })
 	return member[T]{
 		name: name,
-		read: func(t *T, v value) bool {
+		read: func(t *T, v strictjson.Value) bool {
 			before := *at(t)
 			*at(t) = new(V)
 			if !m.read(t, v) {
@@ -641,8 +642,10 @@ func pointerMember[T, V any](name string, at func(*T) **V, inner func(name strin
 func objectMember[T, V any](name string, at func(*T) **V, tab table[V]) member[T] {
 	return pointerMember(name, at, func(name string, at func(*T) *V) member[T] {
 		return member[T]{
-			name:  name,
-			read:  func(t *T, v value) bool { return v.kind == objectKind && decodeMembers(at(t), v, tab) == nil },
+			name: name,
+			read: func(t *T, v strictjson.Value) bool {
+				return v.Kind == strictjson.Object && decodeMembers(at(t), v, tab) == nil
+			},
 			write: func(b []byte, t *T) ([]byte, error) { return appendMembers(b, at(t), tab) },
 		}
 	})
@@ -651,13 +654,13 @@ func objectMember[T, V any](name string, at func(*T) **V, tab table[V]) member[T
 func itemsMember[T any](at func(*T) *[]Item) member[T] {
 	return member[T]{
 		name: "items",
-		read: func(t *T, v value) bool {
-			if v.kind != arrayKind {
+		read: func(t *T, v strictjson.Value) bool {
+			if v.Kind != strictjson.Array {
 				return false
 			}
-			items := make([]Item, len(v.list))
-			for i, e := range v.list {
-				if e.kind != objectKind || decodeMembers(&items[i], e, itemTable) != nil {
+			items := make([]Item, len(v.List))
+			for i, e := range v.List {
+				if e.Kind != strictjson.Object || decodeMembers(&items[i], e, itemTable) != nil {
 					return false
 				}
 			}
@@ -677,12 +680,12 @@ func itemsMember[T any](at func(*T) *[]Item) member[T] {
 func rawListMember[T any](name string, at func(*T) *[]json.RawMessage) member[T] {
 	return member[T]{
 		name: name,
-		read: func(t *T, v value) bool {
-			if v.kind != arrayKind {
+		read: func(t *T, v strictjson.Value) bool {
+			if v.Kind != strictjson.Array {
 				return false
 			}
-			for _, e := range v.list {
-				*at(t) = append(*at(t), json.RawMessage(e.raw))
+			for _, e := range v.List {
+				*at(t) = append(*at(t), json.RawMessage(e.Raw))
 			}
 			return true
 		},
@@ -710,7 +713,10 @@ func appendList[E any](b []byte, list []E, element func([]byte, *E) ([]byte, err
 func rawObjectMember[T any](name string, at func(*T) *json.RawMessage) member[T] {
 	return member[T]{
 		name: name,
-		read: func(t *T, v value) bool { *at(t) = json.RawMessage(v.raw); return v.kind == objectKind },
+		read: func(t *T, v strictjson.Value) bool {
+			*at(t) = json.RawMessage(v.Raw)
+			return v.Kind == strictjson.Object
+		},
 		write: func(b []byte, t *T) ([]byte, error) {
 			if len(*at(t)) == 0 {
 				return b, nil
@@ -724,12 +730,12 @@ func rawObjectMember[T any](name string, at func(*T) *json.RawMessage) member[T]
 func billingAmountMember() member[ExchangeDetails] {
 	return member[ExchangeDetails]{
 		name: "purchaserBillingAmount",
-		read: func(t *ExchangeDetails, v value) bool {
-			switch v.kind {
-			case numberKind:
-				t.PurchaserBillingAmount = BillingAmount{Text: v.raw}
-			case stringKind:
-				t.PurchaserBillingAmount = BillingAmount{Text: v.text, Quoted: true}
+		read: func(t *ExchangeDetails, v strictjson.Value) bool {
+			switch v.Kind {
+			case strictjson.Number:
+				t.PurchaserBillingAmount = BillingAmount{Text: v.Raw}
+			case strictjson.String:
+				t.PurchaserBillingAmount = BillingAmount{Text: v.Text, Quoted: true}
 			default:
 				return false
 			}
@@ -738,7 +744,7 @@ func billingAmountMember() member[ExchangeDetails] {
 		write: func(b []byte, t *ExchangeDetails) ([]byte, error) {
 			switch a := t.PurchaserBillingAmount; {
 			case a.Quoted:
-				return appendQuoted(b, a.Text), nil
+				return strictjson.AppendQuoted(b, a.Text), nil
 			case a.Text == "":
 				return b, nil
 			default:

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
 )
@@ -277,7 +278,7 @@ func TestAccepted(t *testing.T) {
 		mustDecode(t, refund("refundReason", `"`+reason+`"`))
 	}
 	for _, reference := range []string{"a b", "a/b", "日本", "..", strings.Repeat("é", 255)} {
-		if r := mustDecode(t, purchase("transactionReference", quote(reference))); r.TransactionReference != reference {
+		if r := mustDecode(t, purchase("transactionReference", strictjson.Quote(reference))); r.TransactionReference != reference {
 			t.Errorf("got %q, want %q", r.TransactionReference, reference)
 		}
 	}
@@ -289,7 +290,7 @@ func TestAccepted(t *testing.T) {
 	}
 	mustDecode(t, purchase("colour", `{"deep":[1,null,true]}`, "refundReason", "7"))
 	for _, ip := range []string{"", "::1", "::ffff:127.0.0.1"} {
-		if r := mustDecode(t, purchase("clientIpAddress", quote(ip))); r.ClientIPAddress == nil || *r.ClientIPAddress != ip {
+		if r := mustDecode(t, purchase("clientIpAddress", strictjson.Quote(ip))); r.ClientIPAddress == nil || *r.ClientIPAddress != ip {
 			t.Errorf("got %v, want %q", r.ClientIPAddress, ip)
 		}
 	}
@@ -324,7 +325,7 @@ func TestMissingFieldIsNamed(t *testing.T) {
 		var parts []string
 		for name, text := range item {
 			if name != field {
-				parts = append(parts, quote(name)+":"+text)
+				parts = append(parts, strictjson.Quote(name)+":"+text)
 			}
 		}
 		check(purchase("items", "[{"+strings.Join(parts, ",")+"}]"), "items[0]."+field, FailInvalidRequest)
@@ -345,14 +346,14 @@ func TestRefused(t *testing.T) {
 		"many digits":            {purchase("amount", "0."+strings.Repeat("0", 70)), FailInvalidRequest},
 		"leading zero":           {purchase("amount", "01"), FailInvalidRequest},
 		"no reference":           {purchase("transactionReference", `""`), FailInvalidRequest},
-		"long reference":         {purchase("transactionReference", quote(strings.Repeat("x", 256))), FailInvalidRequest},
-		"long token":             {purchase("customerToken", quote(strings.Repeat("1", 1025))), FailInvalidRequest},
+		"long reference":         {purchase("transactionReference", strictjson.Quote(strings.Repeat("x", 256))), FailInvalidRequest},
+		"long token":             {purchase("customerToken", strictjson.Quote(strings.Repeat("1", 1025))), FailInvalidRequest},
 		"no items":               {purchase("items", "[]"), FailInvalidRequest},
 		"items as object":        {purchase("items", "{}"), FailInvalidRequest},
 		"item as number":         {purchase("items", "[1]"), FailInvalidRequest},
 		"deep":                   {purchase("x", deep), FailInvalidRequest},
-		"many values":            {purchase("x", "["+strings.Repeat("1,", valuesMax)+"1]"), FailInvalidRequest},
-		"long body":              {purchase("x", quote(strings.Repeat("x", BodyMax))), FailRequestTooLarge},
+		"many values":            {purchase("x", "["+strings.Repeat("1,", limits.Values)+"1]"), FailInvalidRequest},
+		"long body":              {purchase("x", strictjson.Quote(strings.Repeat("x", BodyMax))), FailRequestTooLarge},
 		"nul":                    {purchase("x", `"\u0000"`), FailInvalidRequest},
 		"control":                {purchase("x", "\"\x01\""), FailInvalidRequest},
 		"escape":                 {purchase("x", `"\x41"`), FailInvalidRequest},
@@ -546,8 +547,8 @@ func FuzzDecodeTransaction(f *testing.F) {
 			t.Fatal(err)
 		}
 		tx2, err := DecodeTransaction(once)
-		var syntax *syntaxError
-		if errors.As(err, &syntax) && strings.Contains(syntax.reason, "too many values") {
+		var syntax *strictjson.Error
+		if errors.As(err, &syntax) && strings.Contains(syntax.Reason, "too many values") {
 			return // members that are always written were added
 		}
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
 )
@@ -67,7 +68,7 @@ func memoOf(r *CreateRequest, c payment.Caller, clientIP string) (json.RawMessag
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, `{"%s":%s,"%s":%s}`, memoTerminal, quote(c.Terminal.PublicID), memoRequest, echo), nil
+	return fmt.Appendf(nil, `{"%s":%s,"%s":%s}`, memoTerminal, strictjson.Quote(c.Terminal.PublicID), memoRequest, echo), nil
 }
 
 // readMemo reads the memo and the echo in it at once: every answer begins with them.
@@ -76,16 +77,16 @@ func readMemo(stored json.RawMessage) (string, Echo, error) {
 	if err != nil {
 		return "", Echo{}, fmt.Errorf("upp: stored memo: %w", err)
 	}
-	terminal, ok := v.get(memoTerminal)
-	if ok && terminal.kind != stringKind {
-		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoTerminal, terminal.kind)
+	terminal, ok := v.Get(memoTerminal)
+	if ok && terminal.Kind != strictjson.String {
+		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoTerminal, terminal.Kind)
 	}
-	request, _ := v.get(memoRequest)
-	if request.kind != objectKind {
-		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoRequest, request.kind)
+	request, _ := v.Get(memoRequest)
+	if request.Kind != strictjson.Object {
+		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoRequest, request.Kind)
 	}
 	e, err := echoOf(request)
-	return terminal.text, e, err
+	return terminal.Text, e, err
 }
 
 // saleCommand is a purchase in the core's words.

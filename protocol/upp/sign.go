@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+
+	"github.com/tillgate/tillgate/internal/strictjson"
 )
 
 // tokenMax is the longest bearer token (§2).
@@ -95,7 +97,7 @@ func canonicalFields(r *CreateRequest) []canonicalField {
 		if s == "" {
 			return ""
 		}
-		return quote(s)
+		return strictjson.Quote(s)
 	}
 	return []canonicalField{
 		{"transactionType", text(r.TransactionType)},
@@ -115,7 +117,7 @@ func canonicalFields(r *CreateRequest) []canonicalField {
 func canonicalItems(items []Item) string {
 	var b strings.Builder
 	for _, i := range items {
-		b.WriteString("[" + quote(i.Type) + "," + quote(i.ItemReference) + "," + quote(i.Name) + "," +
+		b.WriteString("[" + strictjson.Quote(i.Type) + "," + strictjson.Quote(i.ItemReference) + "," + strictjson.Quote(i.Name) + "," +
 			canonicalNumber(string(i.Amount)) + "," + canonicalNumber(string(i.Quantity)) + "]")
 	}
 	return b.String()
@@ -128,31 +130,31 @@ func canonicalRaw(raw []byte) string {
 	}
 	v, err := parse(raw)
 	if err != nil {
-		return quote(string(raw))
+		return strictjson.Quote(string(raw))
 	}
 	return canonicalValue(v)
 }
 
-func canonicalValue(v value) string {
+func canonicalValue(v strictjson.Value) string {
 	var parts []string
-	switch v.kind {
-	case numberKind:
-		return canonicalNumber(v.raw)
-	case stringKind:
-		return quote(v.text)
-	case arrayKind:
-		for _, e := range v.list {
+	switch v.Kind {
+	case strictjson.Number:
+		return canonicalNumber(v.Raw)
+	case strictjson.String:
+		return strictjson.Quote(v.Text)
+	case strictjson.Array:
+		for _, e := range v.List {
 			parts = append(parts, canonicalValue(e))
 		}
 		return "[" + strings.Join(parts, ",") + "]"
-	case objectKind:
-		members := slices.SortedFunc(slices.Values(v.members), func(a, b namedValue) int { return strings.Compare(a.name, b.name) })
+	case strictjson.Object:
+		members := slices.SortedFunc(slices.Values(v.Members), func(a, b strictjson.Member) int { return strings.Compare(a.Name, b.Name) })
 		for _, m := range members {
-			parts = append(parts, quote(m.name)+":"+canonicalValue(m.value))
+			parts = append(parts, strictjson.Quote(m.Name)+":"+canonicalValue(m.Value))
 		}
 		return "{" + strings.Join(parts, ",") + "}"
 	default:
-		return v.raw
+		return v.Raw
 	}
 }
 

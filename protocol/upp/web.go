@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
 )
@@ -64,7 +65,7 @@ func websiteProvider(r *CreateRequest) (string, error) {
 		return "", refuse(FailInvalidRequest, "webWidget", "is not what the widget made: %v.", err)
 	}
 	d := &decoding{}
-	provider := lower(d.required(object{"webWidget", fields}, "provider", stringKind).text)
+	provider := lower(d.required(object{"webWidget", fields}, "provider", strictjson.String).Text)
 	if d.err != nil {
 		return "", d.err
 	}
@@ -194,7 +195,7 @@ func decodeStart(body []byte) (money.Amount, string, error) {
 
 // price reads the currency and amount of a start.
 func (d *decoding) price(o object) (string, money.Amount) {
-	currency := d.required(o, "currency", stringKind).text
+	currency := d.required(o, "currency", strictjson.String).Text
 	cur, known := currencies[lower(currency)]
 	if !known {
 		d.refuse(FailUnsupportedCurrency, o.at("currency"), "must be %s or %s.", aud, nzd)

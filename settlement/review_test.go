@@ -1,0 +1,45 @@
+package settlement_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/tillgate/tillgate/ledger"
+	"github.com/tillgate/tillgate/money"
+	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/settlement"
+)
+
+// A sale is gathered, the host does not answer the close, the sale is voided at the host meanwhile, and the close is made again: a sale that the
+// host has taken back must not be told as one that stands.
+func TestReviewVoidBetweenGatherAndClose(t *testing.T) {
+	b, c := newBooks(t), &closer{fail: errors.New("no answer")}
+	id := b.paid("AUD", 20260413, 1250)
+	b.paid("AUD", 20260413, 100)
+	if _, err := b.settler(c).Close(t.Context(), b.merchant, "card", 20260414); err == nil {
+		t.Fatal("silence was taken for an agreement")
+	}
+	amount := money.New(1250, money.MustCurrency("AUD"))
+	err := b.store.InTx(t.Context(), func(tx payment.Tx) error {
+		op := payment.Operation{Merchant: b.merchant.ID, Payment: id, ID: id + 1, Kind: payment.VoidOperation, State: payment.Approved, Target: id,
+			Number: "610400001011", Acquirer: "card", Amount: amount, Day: 20260414, CreatedAt: noon, SentAt: noon, Rest: true}
+		entry, err := ledger.Void(amount, 0, 0)
+		return errors.Join(err, tx.InsertOperation(&op), tx.Post(&op, entry, noon))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.fail, c.result = nil, settlement.Result{Balanced: true, Code: "00"}
+	got, err := b.settler(c).Close(t.Context(), b.merchant, "card", 20260414)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, batch := range got {
+		for _, i := range c.items[batch.Number()] {
+			if strings.Contains(i, " 12.50") {
+				t.Errorf("batch %s settles a sale that is voided: %s (totals %+v)", batch.Number(), i, batch.Totals)
+			}
+		}
+	}
+}
