@@ -91,7 +91,7 @@ func (s *Server) showKey(c call, _ none) (TerminalKey, error) {
 	if err != nil || len(keys) == 0 {
 		return TerminalKey{}, errors.Join(err, missing("terminal %s has no key in %s; make one", e.Number, e.Protocol))
 	}
-	return TerminalKey{e.Protocol, e.Number, keys[0].Reveal()}, nil
+	return TerminalKey{e.Protocol, e.Number, keys[0].Typed().Reveal()}, nil
 }
 
 func (s *Server) newKey(c call, _ none) (TerminalKey, error) {
@@ -103,7 +103,7 @@ func (s *Server) newKey(c call, _ none) (TerminalKey, error) {
 		return TerminalKey{}, err
 	}
 	key, err := s.cfg.Terminals.CheckIn(c.ctx, e, terminal.Device{})
-	return TerminalKey{e.Protocol, e.Number, key.Reveal()}, err
+	return TerminalKey{e.Protocol, e.Number, key.Typed().Reveal()}, err
 }
 
 func (s *Server) switchIdentity(c call, in Switch) (Identity, error) {

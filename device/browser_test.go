@@ -61,6 +61,7 @@ func TestThePageInABrowser(t *testing.T) {
 		if !*screenshots {
 			return
 		}
+		time.Sleep(time.Second) // The paper rolls out.
 		png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 		if err == nil {
 			err = os.WriteFile(filepath.Join("..", "docs", "terminal-"+name+".png"), png, 0o644)

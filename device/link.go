@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,7 +49,6 @@ type Link struct {
 	conn    *websocket.Conn
 	welcome terminal.Welcome
 	session terminal.Secret // The key with which this line was opened.
-	changed chan struct{}   // Closed, and made anew, when the line comes or goes.
 	calls   map[string]*calling
 	write   sync.Mutex
 
@@ -128,7 +128,9 @@ func (l *Link) hold(ctx context.Context) error {
 	l.conn, l.welcome = conn, welcome
 	again := make([]terminal.Frame, 0, len(l.calls))
 	for _, c := range l.calls {
-		again = append(again, c.frame)
+		f := c.frame
+		f.Body = slices.Clone(f.Body) // The call may end, and wipe its own, before this is sent.
+		again = append(again, f)
 	}
 	l.mu.Unlock()
 	defer l.gone(conn)
@@ -144,7 +146,9 @@ func (l *Link) hold(ctx context.Context) error {
 		l.heard(l, terminal.Frame{Type: terminal.FrameTakeBack, ID: id})
 	}
 	for _, f := range again {
-		if err := l.send(f); err != nil {
+		err := l.send(f)
+		clear(f.Body)
+		if err != nil {
 			return err
 		}
 	}

@@ -258,7 +258,7 @@ func (r *rig) startServer() {
 		Now: time.Now, Log: r.logger})
 	s.registry = terminal.New(terminal.Config{Store: r.books, Vault: r.vault, Now: time.Now, Rand: rand.Reader, Log: r.logger})
 	s.channel = terminal.NewChannel(terminal.ChannelConfig{Registry: s.registry, Core: s.engine, Books: r.books, PINKeys: r.vault, Now: time.Now, Rand: rand.Reader,
-		Log: r.logger, Resume: 1500 * time.Millisecond, Own: map[string]terminal.Own{"qfpay": {Scope: "qfpay", RefundScope: "qfpay-refund",
+		Log: r.logger, Resume: 4 * time.Second, Own: map[string]terminal.Own{"qfpay": {Scope: "qfpay", RefundScope: "qfpay-refund",
 			RefundPolicy: "same_day_full_card", ReusableKey: true}}})
 	s.http = httptest.NewServer(s.channel)
 	var all sync.WaitGroup

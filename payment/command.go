@@ -49,6 +49,7 @@ type AttemptCommand struct {
 type AmendCommand struct {
 	Caller    Caller
 	Payment   ID
+	Version   int64        // Of the payment that the caller has read: what it does not mean to change must still be so.
 	Amount    money.Amount // Its tip is dropped when it changes.
 	Reference string
 	Echo      json.RawMessage

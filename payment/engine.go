@@ -457,8 +457,8 @@ func (e *Engine) Attempt(ctx context.Context, cmd AttemptCommand) (View, error) 
 	return e.awaitPayment(ctx, t.view(), t, cmd.Wait)
 }
 
-// Amend changes what an open payment asks for. Errors: ErrNotFound, ErrConflict when it is not open or an attempt is under way, ErrCurrency,
-// *FieldError.
+// Amend changes what an open payment asks for. Errors: ErrNotFound, ErrConflict when it is not open or an attempt is under way, ErrMoved when it
+// is not the version that was read, ErrCurrency, *FieldError.
 func (e *Engine) Amend(ctx context.Context, cmd AmendCommand) (View, error) {
 	m := cmd.Caller.Merchant
 	if err := checkSale(SaleCommand{Amount: cmd.Amount}); err != nil {
@@ -473,6 +473,9 @@ func (e *Engine) Amend(ctx context.Context, cmd AmendCommand) (View, error) {
 		}
 		if t.p.State != Open || !t.now.Before(t.p.ExpiresAt) {
 			return fmt.Errorf("change of a payment that is %s: %w", t.p.State, ErrConflict)
+		}
+		if t.p.Version != cmd.Version {
+			return ErrMoved
 		}
 		if t.p.Attempt != 0 {
 			last, err := t.op(t.p.Attempt)

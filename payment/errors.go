@@ -25,6 +25,9 @@ var (
 	ErrStoreConflict = errors.New("row changed meanwhile") // From a Store's compare-and-set: the transaction is run again.
 )
 
+// ErrMoved is an ErrConflict: the payment has changed since the caller read it.
+var ErrMoved = fmt.Errorf("payment has changed meanwhile: %w", ErrConflict)
+
 // ErrFullOnly is an ErrWindow: a part of the payment can be given back, but not today.
 var ErrFullOnly = fmt.Errorf("cards: on the day of the payment in full only: %w", ErrWindow)
 

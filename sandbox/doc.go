@@ -1,7 +1,7 @@
 // Package sandbox holds the other parties of a payment: networks that behave like real ones, faults included.
 //
-// The wallet network plays alipay, wechat, unionpay, humm, zippay, afterpay, latitudepay and genoapay, and stands in for card
-// tokens (financialcard). It is a separate party: it keeps its own books, is reached only over its wire, and knows nothing of the
+// The wallet network plays alipay, wechat, unionpay, humm, zippay, afterpay, latitudepay, genoapay, payme, fps and octopus, and stands in
+// for card tokens (financialcard). It is a separate party: it keeps its own books, is reached only over its wire, and knows nothing of the
 // program that it tests, so that it can bear witness whether money moved once, twice or not at all. The wire is described in
 // docs/wallet-network.md, the triggers in docs/sandbox.md.
 //

@@ -178,6 +178,9 @@ var wallets = []wallet{
 	{"afterpay", "Afterpay", "AP00000000", notEmpty, false},
 	{"latitudepay", "LatitudePay", "LP00000000", notEmpty, false},
 	{"genoapay", "Genoapay", "GP00000000", notEmpty, false},
+	{"payme", "PayMe", "PM00000000", notEmpty, false},
+	{"fps", "FPS", "FP00000000", notEmpty, false},
+	{"octopus", "Octopus", "OC00000000", notEmpty, false},
 	{"financialcard", "Card", "ct_sandbox_", cardToken, false},
 }
 

@@ -22,7 +22,7 @@ type State string
 const (
 	Open         State = "open" // Gathered; the acquirer has not agreed yet.
 	Balanced     State = "balanced"
-	OutOfBalance State = "out_of_balance" // The acquirer has other totals, even after it was told every movement: people must look.
+	OutOfBalance State = "out_of_balance" // The acquirer has other totals, even after it was told every movement: people must look. It is closed again with the next.
 )
 
 // Batch is what one merchant's operations at one acquirer come to.
@@ -72,11 +72,13 @@ type Closer interface {
 // Store keeps batches.
 type Store interface {
 	// GatherBatches puts what an acquirer has approved for a merchant until a business day, and no batch has yet, into new open batches, one
-	// for each currency; and lists all open ones.
+	// for each currency; and lists all that are not balanced. What is being voided waits for a later batch.
 	GatherBatches(ctx context.Context, merchant payment.MerchantID, acquirer string, until payment.Day, now time.Time) ([]Batch, error)
 	// BatchItems lists the movements of a batch that count, in the order of their operations.
 	BatchItems(ctx context.Context, merchant payment.MerchantID, batch payment.ID) ([]Item, error)
-	// SettleBatch stores what the acquirer said of an open batch.
+	// RecountBatch leaves out of a batch what has been voided since it was gathered, and returns it with its totals as they are now.
+	RecountBatch(ctx context.Context, b Batch) (Batch, error)
+	// SettleBatch stores what the acquirer said of a batch that is not balanced yet.
 	SettleBatch(ctx context.Context, b Batch) error
 	Merchants(ctx context.Context, after payment.MerchantID, limit int) ([]payment.Merchant, error)
 	Stores(ctx context.Context, merchant payment.MerchantID, after payment.ID, limit int) ([]payment.Place, error)
@@ -135,6 +137,11 @@ func (s *Settler) Close(ctx context.Context, m payment.Merchant, acquirer string
 }
 
 func (s *Settler) close(ctx context.Context, closer Closer, m payment.Merchant, zone string, b *Batch) error {
+	fresh, err := s.cfg.Store.RecountBatch(ctx, *b)
+	if err != nil {
+		return err
+	}
+	*b = fresh
 	items, err := s.cfg.Store.BatchItems(ctx, b.Merchant, b.ID)
 	if err != nil {
 		return err

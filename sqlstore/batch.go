@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/tillgate/tillgate/money"
@@ -20,6 +21,8 @@ LEFT JOIN batch_items b ON b.merchant_id = e.merchant_id AND b.payment_id = e.pa
 LEFT JOIN operations w ON w.merchant_id = e.merchant_id AND w.payment_id = e.payment_id AND w.kind = 'void' AND w.state = 'approved'
 LEFT JOIN ledger_entries v ON v.merchant_id = w.merchant_id AND v.payment_id = w.payment_id AND v.operation_id = w.id
 WHERE e.merchant_id = $1 AND e.acquirer = $2 AND e.business_day <= $3 AND b.operation_id IS NULL
+AND NOT EXISTS (SELECT 1 FROM operations u WHERE u.merchant_id = e.merchant_id AND u.payment_id = e.payment_id AND u.kind = 'void'
+AND u.state NOT IN ('approved', 'declined'))
 ORDER BY e.operation_id`
 
 const batchColumns = `merchant_id, id, acquirer, currency, business_day, state, debits, debit_minor, credits, credit_minor, uploaded, code, created_at,
@@ -31,9 +34,18 @@ var (
 )
 
 const (
-	selectOpenBatches = `SELECT ` + batchColumns + ` FROM batches WHERE merchant_id = $1 AND acquirer = $2 AND state = 'open' ORDER BY id`
+	selectOpenBatches = `SELECT ` + batchColumns + ` FROM batches WHERE merchant_id = $1 AND acquirer = $2 AND state <> 'balanced' ORDER BY id`
 	selectBatches     = `SELECT ` + batchColumns + ` FROM batches WHERE merchant_id = $1 AND id > $2 ORDER BY id LIMIT $3`
-	settleBatch       = `UPDATE batches SET state = $3, uploaded = $4, code = $5, settled_at = $6 WHERE merchant_id = $1 AND id = $2 AND state = 'open'`
+	settleBatch       = `UPDATE batches SET state = $3, uploaded = $4, code = $5, settled_at = $6 WHERE merchant_id = $1 AND id = $2 AND state <> 'balanced'`
+
+	discountVoided = `UPDATE batch_items SET counts = 0 WHERE merchant_id = $1 AND batch_id = $2 AND counts = 1
+AND EXISTS (SELECT 1 FROM operations w WHERE w.merchant_id = batch_items.merchant_id AND w.payment_id = batch_items.payment_id AND w.kind = 'void'
+AND w.state = 'approved')`
+	countBatch = `SELECT o.kind, COUNT(*), CAST(SUM(o.amount) AS BIGINT) FROM batch_items b
+JOIN operations o ON o.merchant_id = b.merchant_id AND o.payment_id = b.payment_id AND o.id = b.operation_id
+WHERE b.merchant_id = $1 AND b.batch_id = $2 AND b.counts = 1 GROUP BY o.kind`
+	updateTotals = `UPDATE batches SET debits = $3, debit_minor = $4, credits = $5, credit_minor = $6 WHERE merchant_id = $1 AND id = $2
+AND state <> 'balanced'`
 )
 
 // selectBatchItems finds a batch's movements with what their messages said. A refund's terminal is that of the payment's attempt.
@@ -63,13 +75,43 @@ type loose struct {
 	voided             bool
 }
 
-// GatherBatches puts what no batch has yet into open batches, one for each currency, and lists all open ones.
+// gatherTries bounds how often gathering begins again because another process gathers the same.
+const gatherTries = 5
+
+// GatherBatches puts what no batch has yet into open batches, one for each currency, and lists all that are not balanced. What is loose is looked
+// for beside the writer: a merchant's history is long.
 func (s *Store) GatherBatches(ctx context.Context, merchant payment.MerchantID, acquirer string, until payment.Day, now time.Time) ([]settlement.Batch, error) {
+	for try := 1; ; try++ {
+		found, err := s.loose(ctx, merchant, acquirer, until)
+		if err == nil && len(found) > 0 {
+			err = s.write(ctx, func(t *txn) error { return t.fill(merchant, acquirer, until, now, found) })
+		}
+		if errors.Is(err, payment.ErrStoreConflict) && try < gatherTries {
+			continue
+		}
+		if err != nil {
+			return nil, wrap(err, "gather batches of merchant %d", merchant)
+		}
+		break
+	}
 	var open []settlement.Batch
-	err := s.write(ctx, func(t *txn) error {
+	err := s.read(ctx, func(r *reader) error {
 		open = nil
-		var found []loose
-		err := t.query(func(r *row) error {
+		return r.query(func(r *row) error {
+			b, err := r.batch()
+			open = append(open, b)
+			return err
+		}, selectOpenBatches, int64(merchant), acquirer)
+	})
+	return open, wrap(err, "gather batches of merchant %d", merchant)
+}
+
+// loose finds what no batch has yet.
+func (s *Store) loose(ctx context.Context, merchant payment.MerchantID, acquirer string, until payment.Day) ([]loose, error) {
+	var found []loose
+	err := s.read(ctx, func(r *reader) error {
+		found = nil
+		return r.query(func(r *row) error {
 			l := loose{payment: r.id(), operation: r.id()}
 			var err error
 			l.currency, err = r.currency()
@@ -77,19 +119,33 @@ func (s *Store) GatherBatches(ctx context.Context, merchant payment.MerchantID, 
 			found = append(found, l)
 			return err
 		}, selectLoose, int64(merchant), acquirer, int64(until))
+	})
+	return found, err
+}
+
+// RecountBatch leaves out of a batch what has been voided since it was gathered.
+func (s *Store) RecountBatch(ctx context.Context, b settlement.Batch) (settlement.Batch, error) {
+	err := s.write(ctx, func(t *txn) error {
+		if _, err := t.exec(discountVoided, int64(b.Merchant), int64(b.ID)); err != nil {
+			return err
+		}
+		b.Totals = settlement.Totals{}
+		err := t.query(func(r *row) error {
+			kind, n, minor := payment.Kind(r.text()), r.int(), r.int()
+			if kind == payment.Refund {
+				b.Totals.Credits, b.Totals.CreditMinor = b.Totals.Credits+n, b.Totals.CreditMinor+minor
+			} else {
+				b.Totals.Debits, b.Totals.DebitMinor = b.Totals.Debits+n, b.Totals.DebitMinor+minor
+			}
+			return nil
+		}, countBatch, int64(b.Merchant), int64(b.ID))
 		if err != nil {
 			return err
 		}
-		if err := t.fill(merchant, acquirer, until, now, found); err != nil {
-			return err
-		}
-		return t.query(func(r *row) error {
-			b, err := r.batch()
-			open = append(open, b)
-			return err
-		}, selectOpenBatches, int64(merchant), acquirer)
+		_, err = t.exec(updateTotals, int64(b.Merchant), int64(b.ID), b.Totals.Debits, b.Totals.DebitMinor, b.Totals.Credits, b.Totals.CreditMinor)
+		return err
 	})
-	return open, wrap(err, "gather batches of merchant %d", merchant)
+	return b, wrap(err, "recount batch %d of merchant %d", b.ID, b.Merchant)
 }
 
 // fill makes batches of loose operations.

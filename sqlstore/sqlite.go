@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -258,12 +259,13 @@ type sqliteConn struct {
 }
 
 type sqliteStmt struct {
-	exec  driver.StmtExecContext
-	query driver.StmtQueryContext
-	close func() error
-	order []int // Which argument each parameter takes, by its index.
-	dest  []driver.Value
-	row   row
+	exec   driver.StmtExecContext
+	query  driver.StmtQueryContext
+	close  func() error
+	writes bool  // It changes rows though it is a query.
+	order  []int // Which argument each parameter takes, by its index.
+	dest   []driver.Value
+	row    row
 }
 
 // The statements that make transactions.
@@ -314,7 +316,7 @@ func (c *sqliteConn) prepare(text string) (*sqliteStmt, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sqliteStmt{close: stmt.Close, order: order}
+	s := &sqliteStmt{close: stmt.Close, order: order, writes: strings.Contains(text, "RETURNING")}
 	s.exec, _ = stmt.(driver.StmtExecContext)
 	s.query, _ = stmt.(driver.StmtQueryContext)
 	c.stmts[text] = s
@@ -339,12 +341,16 @@ func (c *sqliteConn) exec(text string, args ...any) (int64, error) {
 	if err != nil {
 		return 0, c.failed(err)
 	}
+	wrote := c.wrote
+	c.wrote = true // Also when it fails half-way.
 	res, err := s.exec.ExecContext(context.Background(), c.bind(s, args))
 	if err != nil {
 		return 0, c.failed(err)
 	}
 	n, err := res.RowsAffected()
-	c.wrote = c.wrote || n > 0
+	if err == nil && n == 0 {
+		c.wrote = wrote
+	}
 	return n, err
 }
 
@@ -366,6 +372,7 @@ func (c *sqliteConn) query(each func(*row) error, text string, args ...any) erro
 	if err != nil {
 		return c.failed(err)
 	}
+	c.wrote = c.wrote || s.writes
 	rows, err := s.query.QueryContext(context.Background(), c.bind(s, args))
 	if err != nil {
 		return c.failed(err)

@@ -99,7 +99,7 @@ func (t *txn) UpdateKey(old, row payment.KeyRow) error {
 }
 
 const keepAnswer = `UPDATE payment_keys SET answer = $6
-WHERE merchant_id = $1 AND scope = $2 AND key = $3 AND payment_id = $4 AND operation_id = $5`
+WHERE merchant_id = $1 AND scope = $2 AND key = $3 AND payment_id = $4 AND operation_id = $5 AND answer = ''`
 
 // KeepAnswer stores the answer to the request that took a key.
 func (t *txn) KeepAnswer(merchant payment.MerchantID, key payment.Key, of, operation payment.ID, answer []byte) error {

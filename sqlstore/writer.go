@@ -182,9 +182,11 @@ func (w *writer) serve(first *work) {
 	if errors.Is(err, errUndo) {
 		w.rollback()
 		w.careful = carefulFor
-		if err = w.start(); err == nil {
-			err = w.runGroup()
+		if err := w.start(); err != nil {
+			w.answer(err)
+			return
 		}
+		err = w.runGroup()
 	}
 	if err == nil {
 		err = w.commit(len(w.group))
@@ -302,6 +304,9 @@ func (w *writer) commit(size int) error {
 
 // rollback leaves the connection without a transaction, or drops it.
 func (w *writer) rollback() {
+	if w.conn == nil {
+		return
+	}
 	if _, err := w.conn.exec(rollback); err != nil {
 		// SQLite may have rolled back by itself. A connection that can begin another transaction is as good as new.
 		_, err = w.conn.exec(begin)

@@ -266,19 +266,14 @@ func (l *line) refuse(ctx context.Context, f Frame) (any, error) {
 	if err := f.Read(&r); err != nil {
 		return nil, err
 	}
-	caller := l.entry.Caller
+	var caller payment.Caller
 	if r.Order != "" {
-		c := l.channel
-		c.mu.Lock()
-		o := c.orders[r.Order]
-		live := o != nil && !o.over && o.at == l.at && o.payment == r.Payment && o.attempt != nil && !o.done()
-		if live {
-			caller = o.caller
+		who, done, err := l.channel.takeRefusal(l, r)
+		if err != nil {
+			return nil, err
 		}
-		c.mu.Unlock()
-		if !live {
-			return nil, ErrOver
-		}
+		defer done()
+		caller = who
 	} else {
 		var err error
 		if caller, _, _, err = l.as(ctx, r.As); err != nil {
@@ -293,6 +288,21 @@ func (l *line) refuse(ctx context.Context, f Frame) (any, error) {
 		return nil, err
 	}
 	return viewOf(v), nil
+}
+
+// takeRefusal lets a refusal through while its order's till has not been told, and holds the telling until it is carried out.
+func (c *Channel) takeRefusal(l *line, r RefuseCall) (caller payment.Caller, done func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.orders[r.Order]
+	if o == nil || o.over || o.told || o.done() || o.at != l.at || o.payment != r.Payment || o.attempt == nil {
+		return caller, nil, ErrOver
+	}
+	if o.refusing != nil { // It comes again over another line.
+		return o.caller, func() {}, nil
+	}
+	o.refusing = make(chan struct{})
+	return o.caller, func() { close(o.refusing) }, nil
 }
 
 func (l *line) await(ctx context.Context, f Frame) (any, error) {

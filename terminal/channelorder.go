@@ -49,15 +49,18 @@ type order struct {
 
 	// Under the channel's mutex.
 
-	line    *line // Nil while the line is cut.
-	lostAt  time.Time
-	acked   bool
-	closed  bool // No card is taken for it any more.
-	over    bool // Nobody waits for it any more, and nothing that the terminal says of it counts.
-	attempt *attempt
-	ended   chan struct{} // Closed when report and err are set.
-	report  Report
-	err     error
+	line   *line // Nil while the line is cut.
+	lostAt time.Time
+	acked  bool
+	closed bool // No card is taken for it any more.
+	over   bool // Nobody waits for it any more, and nothing that the terminal says of it counts.
+	told   bool // The till is about to be told how it stands: a refusal by the card comes too late.
+	// refusing is closed when a refusal that came in time is carried out; nil for none.
+	refusing chan struct{}
+	attempt  *attempt
+	ended    chan struct{} // Closed when report and err are set.
+	report   Report
+	err      error
 }
 
 // attempt is the one card that was sent for an order.
@@ -317,9 +320,13 @@ func (c *Channel) deadline(o *order, begun time.Time, limit time.Duration) (time
 func (c *Channel) giveUp(o *order, why error) (Report, error) {
 	c.mu.Lock()
 	c.close(o)
-	a, l := o.attempt, o.line
+	o.told = true
+	a, l, refusing := o.attempt, o.line, o.refusing
 	c.mu.Unlock()
 	defer c.forget(o)
+	if refusing != nil {
+		<-refusing // It waits for the store, and half a second at most for the host.
+	}
 	if a == nil {
 		takeBack(l, o)
 		if errors.Is(why, ErrOver) {

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tillgate/tillgate/card"
-	"github.com/tillgate/tillgate/device"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/protocol/upay"
@@ -223,9 +222,7 @@ func (t *benchUQPAYTill) request(cards []devCard, tid string) ([]byte, error) {
 			continue
 		}
 		amount := money.New(amountMinor, money.MustCurrency("AUD"))
-		plastic := device.Card{PAN: d.PAN, Brand: d.Brand, ExpiryMonth: d.ExpiryMonth, ExpiryYear: d.ExpiryYear, PIN: d.PIN, Track2: d.Track2, PSN: d.PSN,
-			IssuerMasterKey: d.IssuerMasterKey}
-		tags, err := plastic.Tags(payment.EntryChip, amount, true, time.Now(), rand.Reader)
+		tags, err := d.plastic().Tags(payment.EntryChip, amount, true, time.Now(), rand.Reader)
 		if err != nil {
 			return nil, err
 		}

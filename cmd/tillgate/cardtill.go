@@ -203,9 +203,7 @@ func (c *cardSale) plastic(dev *devInfo) (device.Card, error) {
 		return d.PAN == c.Card || d.Behaviour == c.Card || d.Brand == c.Card || len(c.Card) == 4 && strings.HasSuffix(d.PAN, c.Card)
 	})
 	if i >= 0 {
-		d := dev.Cards[i]
-		return device.Card{PAN: d.PAN, Brand: d.Brand, ExpiryMonth: d.ExpiryMonth, ExpiryYear: d.ExpiryYear, PIN: d.PIN, Track2: d.Track2, PSN: d.PSN,
-			Behaviour: d.Behaviour, IssuerMasterKey: d.IssuerMasterKey}, nil
+		return dev.Cards[i].plastic(), nil
 	}
 	month, year, ok := strings.Cut(c.Expiry, "/")
 	if !ok {

@@ -39,6 +39,8 @@ type devCommand struct {
 	Webhook       string `name:"uqpay-webhook" help:"Address to which UQPAY's events are posted."`
 	Data          string `type:"path" default:"tillgate-dev" help:"Folder of the database, the sandbox's books and dev.json."`
 	PublicURL     string `name:"public-url" help:"Address of the sandbox as a phone sees it, such as http://192.168.1.20:8090, so that a phone can open a QR code. Listen on that address too: --listen 0.0.0.0:8080."`
+	TerminalPage  string `name:"terminal-page" help:"Address of the virtual terminal's page. Without it: the server's host, port 8092 (or a free one when --listen has port 0)."`
+	Customer      string `enum:",approve,decline,wrong-pin,slow,walk-away" default:"" help:"Automatic customer at the terminal: approve, decline, wrong-pin, slow or walk-away; without one the terminal's page waits for a person."`
 	Log           string `default:"warn" help:"debug, info, warn or error; lines go to standard error."`
 	JSON          bool   `help:"Print dev.json instead of the start page."`
 }
@@ -53,6 +55,9 @@ type devInfo struct {
 	UQPAYDates  devUQPAY              `json:"uqpay_rfc3339"` // With pin_key_expire as RFC 3339, which the official Go client wants.
 	UQPAYTill   devUQPAY              `json:"uqpay_till"`    // Of tillgate card, since one token per client is alive.
 	Upay        devUpay               `json:"upay"`
+	IOTPay      devIOTPay             `json:"iotpay"`
+	QFPay       devQFPay              `json:"qfpay"`
+	Terminal    devTerminal           `json:"terminal"`
 	Sandbox     devSandbox            `json:"sandbox"`
 	WalletCodes []devWalletCode       `json:"wallet_codes"`
 	Triggers    []devTrigger          `json:"triggers"`
@@ -273,9 +278,20 @@ func (c *devCommand) run(e *env, s *server, sandboxListen string, cardHost net.L
 		defer stop()
 		return p.run(sandboxCtx, func() error { return nil })
 	})
+	// The terminal stops first: what it has in hand it finishes over the server.
+	terminalCtx, stopTerminal := context.WithCancel(ctx)
+	defer stopTerminal()
 	parts.Go(func() error {
 		defer stopSandbox()
 		return s.run(ctx, func() error {
+			t, err := c.startTerminal(ctx, s, p, &info, log)
+			if err != nil {
+				return fmt.Errorf("virtual terminal: %w", err)
+			}
+			parts.Go(func() error {
+				defer stop()
+				return t.run(terminalCtx)
+			})
 			if err := writeJSON(path, info); err != nil {
 				return fmt.Errorf("write %s: %w", path, err)
 			}
@@ -434,6 +450,9 @@ func startPage(w io.Writer, info devInfo, path string) error {
     UPP         %s
     UQPAY       %s
     Upay        %s
+    IOT Pay     %s
+    QFPay       %s and %s   (the terminal, for cash registers)
+    terminal    %s   (its screen, keys and printer)
     sandbox     %s   (wallets; its books: %s)
     everything  %s   (addresses, tokens, codes, triggers)
 
@@ -445,7 +464,8 @@ func startPage(w io.Writer, info devInfo, path string) error {
         "provider": "alipay", "saleType": "customerPresentedToken", "customerToken": "%s",
         "items": [{"type": "sku", "itemReference": "1", "name": "Umbrella", "amount": 24.5, "quantity": 1}]}'
 
-`, info.UPP.BaseURL, info.UQPAY.BaseURL, info.Upay.BaseURL, info.Sandbox.URL, info.Sandbox.BooksURL, path, info.UPP.BaseURL, info.UPP.Token, time.Now().Unix(), code)
+`, info.UPP.BaseURL, info.UQPAY.BaseURL, info.Upay.BaseURL, info.IOTPay.BaseURL, info.QFPay.HTTPURL, info.QFPay.TCPAddr,
+		info.Terminal.PageURL, info.Sandbox.URL, info.Sandbox.BooksURL, path, info.UPP.BaseURL, info.UPP.Token, time.Now().Unix(), code)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

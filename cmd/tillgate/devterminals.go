@@ -6,8 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 
+	"github.com/tillgate/tillgate/device"
 	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/protocol/iotpay"
+	"github.com/tillgate/tillgate/protocol/qfpay"
 	"github.com/tillgate/tillgate/protocol/upay"
 	"github.com/tillgate/tillgate/protocol/uqpay"
 	"github.com/tillgate/tillgate/terminal"
@@ -131,6 +137,163 @@ func (s *server) provisionUpay(ctx context.Context) (devUpay, error) {
 	}
 	info.ActivationCode, err = s.terminals.NewCode(ctx, terminal.Code{Merchant: merchant.ID, Store: stores[0].ID, Protocol: upay.Protocol})
 	return info, err
+}
+
+// devIOTPay is a merchant of IOT Pay with a card terminal.
+type devIOTPay struct {
+	BaseURL   string `json:"base_url"`
+	MchID     string `json:"mch_id"`
+	LoginName string `json:"login_name"`
+	Key       string `json:"key"`
+	Device    string `json:"device"`
+	Currency  string `json:"currency"`
+}
+
+// devQFPay is the terminal as a server to the cash register beside it.
+type devQFPay struct {
+	HTTPURL    string `json:"http_url"`
+	TCPAddr    string `json:"tcp_addr"`
+	SerialPath string `json:"serial_path"`
+	POSKey     string `json:"pos_key"`
+	Currency   string `json:"currency"`
+}
+
+// devTerminal is the virtual terminal.
+type devTerminal struct {
+	PageURL string `json:"page_url"`
+	TID     string `json:"tid"` // In the Canadian store, over IOT Pay.
+}
+
+// The virtual terminal's numbers in its two protocols.
+const (
+	devIOTDevice = "VT000001"
+	devQFDevice  = "VT000002"
+)
+
+// startTerminal pairs the virtual terminal with two of the demo merchants, unless it is paired already: a Canadian one whose tills drive it over
+// IOT Pay, and one in Hong Kong whose cash register speaks QFPay to it.
+func (c *devCommand) startTerminal(ctx context.Context, s *server, p *party, info *devInfo, log *slog.Logger) (*terminalProgram, error) {
+	dir := filepath.Join(c.Data, "terminal")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	canada, err := s.pairDev(ctx, dir, "ca", iotpay.Protocol, devIOTDevice)
+	if err != nil {
+		return nil, err
+	}
+	hongKong, err := s.pairDev(ctx, dir, "hk", qfpay.Protocol, devQFDevice)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.provisionIOTPay(ctx, info); err != nil {
+		return nil, err
+	}
+	posKey, err := s.posKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	addresses := map[string]string{"page": c.TerminalPage, "http": "", "tcp": ""}
+	for name, beside := range map[string]string{"page": "8092", "http": "9001", "tcp": "9002"} {
+		if addresses[name], err = c.partyAddress(addresses[name], beside); err != nil {
+			return nil, err
+		}
+	}
+	var cards []device.Card
+	for _, d := range p.cards() {
+		cards = append(cards, d.plastic())
+	}
+	code := ""
+	for _, w := range info.WalletCodes {
+		if w.Provider == "alipay" && w.Behaviour == "approve" {
+			code = w.Code
+		}
+	}
+	t, err := newTerminalProgram(terminalSettings{Dir: dir, Identities: []*device.Identity{canada, hongKong}, Cards: cards, Customer: c.Customer, WalletCode: code,
+		Page: addresses["page"], Language: "en", Serial: devIOTDevice, ECR: ecrSettings{HTTP: addresses["http"], TCP: addresses["tcp"], Pty: true}}, log)
+	if err != nil {
+		return nil, err
+	}
+	info.Terminal = devTerminal{PageURL: t.pageURL(), TID: canada.Number}
+	info.QFPay = devQFPay{HTTPURL: address(t.http, "http://"), TCPAddr: address(t.tcp, ""), SerialPath: t.far.Name(), POSKey: posKey, Currency: "HKD"}
+	return t, nil
+}
+
+// pairDev pairs the virtual terminal with a demo merchant and names it in a protocol, unless that is done already.
+func (s *server) pairDev(ctx context.Context, dir, marketName, protocol, number string) (*device.Identity, error) {
+	m := marketOf(marketName)
+	merchant, err := s.store.FindMerchantByPublicID(ctx, m.public)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, marketName+".json")
+	identity, err := device.LoadIdentity(path)
+	if err == nil {
+		identity.Server = s.url() + "/terminal" // A port may have been a free one.
+		return identity, nil
+	}
+	if !errors.Is(err, device.ErrNoIdentity) {
+		return nil, err
+	}
+	stores, err := s.store.Stores(ctx, merchant.ID, 0, 1)
+	if err != nil || len(stores) == 0 {
+		return nil, errors.Join(err, errors.New("the demo merchant has no store"))
+	}
+	code, err := s.terminals.NewCode(ctx, terminal.Code{Merchant: merchant.ID, Store: stores[0].ID, Protocol: terminal.DeviceProtocol, Uses: 1})
+	if err != nil {
+		return nil, err
+	}
+	if identity, err = device.Pair(ctx, s.url()+"/terminal", code, path, device.About{Maker: "Tillgate", Model: "Virtual"}, true); err != nil {
+		return nil, err
+	}
+	e, err := s.terminals.Fresh(ctx, terminal.DeviceProtocol, identity.Number)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.terminals.AddIdentity(ctx, 0, terminal.Identity{Merchant: merchant.ID, Terminal: e.Terminal, Protocol: protocol, Number: number})
+	return identity, err
+}
+
+// provisionIOTPay makes the Canadian merchant's key, unless it has it.
+func (s *server) provisionIOTPay(ctx context.Context, info *devInfo) error {
+	m := marketOf("ca")
+	merchant, err := s.store.FindMerchantByPublicID(ctx, m.public)
+	if err != nil {
+		return err
+	}
+	accounts := iotAccounts{s.tool}
+	key := hex.EncodeToString(s.vault.MAC("dev iotpay", []byte(m.public)))[:32]
+	if _, err := accounts.Account(ctx, m.public); errors.Is(err, payment.ErrNotFound) {
+		if err := accounts.addKey(ctx, merchant.ID, key); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	info.IOTPay = devIOTPay{BaseURL: s.url() + "/iotpay", MchID: m.public, LoginName: devIOTDevice, Key: key, Device: devIOTDevice, Currency: m.currencies[0]}
+	return nil
+}
+
+// posKey is the POS-KEY of the terminal in Hong Kong; it is made when there is none.
+func (s *server) posKey(ctx context.Context) (string, error) {
+	e, err := s.terminals.Fresh(ctx, qfpay.Protocol, devQFDevice)
+	if err != nil {
+		return "", err
+	}
+	keys, err := s.terminals.Keys(e)
+	if err != nil {
+		return "", err
+	}
+	if len(keys) > 0 {
+		return keys[0].Typed().Reveal(), nil
+	}
+	key, err := s.terminals.CheckIn(ctx, e, terminal.Device{})
+	return key.Typed().Reveal(), err
+}
+
+// plastic is a card as the virtual terminal plays it.
+func (d devCard) plastic() device.Card {
+	return device.Card{PAN: d.PAN, Brand: d.Brand, ExpiryMonth: d.ExpiryMonth, ExpiryYear: d.ExpiryYear, PIN: d.PIN, Track2: d.Track2, PSN: d.PSN,
+		Behaviour: d.Behaviour, IssuerMasterKey: d.IssuerMasterKey}
 }
 
 // listPage is how many rows a list asks for at once.

@@ -301,6 +301,7 @@ func setStore(e *env, c storeDisable, state string) error {
 // Terminals.
 
 type terminalCommand struct {
+	Run     terminalRun     `cmd:"" help:"Be a terminal: a virtual one with a page in the browser, paired with a server."`
 	Add     terminalAdd     `cmd:"" help:"Add a terminal to a store."`
 	List    terminalList    `cmd:"" help:"List a merchant's terminals, with what they are called in each protocol."`
 	Disable terminalDisable `cmd:"" help:"Disable a terminal, in all its protocols or in one."`

@@ -14,7 +14,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/creack/pty"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
 
 	"github.com/tillgate/tillgate/device"
 	"github.com/tillgate/tillgate/protocol/qfpay"
@@ -122,9 +124,12 @@ type terminalSettings struct {
 }
 
 // ecrSettings are the links to cash registers; empty ones are not there.
-type ecrSettings struct{ HTTP, TCP, Serial string }
+type ecrSettings struct {
+	HTTP, TCP, Serial string
+	Pty               bool // A line between this program and a register on this machine: a pseudo-terminal.
+}
 
-func (s ecrSettings) any() bool { return s.HTTP != "" || s.TCP != "" || s.Serial != "" }
+func (s ecrSettings) any() bool { return s.HTTP != "" || s.TCP != "" || s.Serial != "" || s.Pty }
 
 // terminalProgram is a virtual terminal with its page, its customer and its cash registers.
 type terminalProgram struct {
@@ -135,6 +140,8 @@ type terminalProgram struct {
 	http     net.Listener // Of cash registers; nil for none.
 	tcp      net.Listener
 	serial   string
+	line     *os.File // Our end of a pseudo-terminal, and the register's, which is kept open so that the line lives without one.
+	far      *os.File
 	ecr      *qfpay.Server // Nil for none.
 	log      *slog.Logger
 }
@@ -159,6 +166,15 @@ func newTerminalProgram(s terminalSettings, log *slog.Logger) (p *terminalProgra
 		desk := device.NewDesk(p.terminal, links[len(links)-1])
 		p.ecr = &qfpay.Server{Desk: desk, Keys: desk, Log: log}
 	}
+	if s.ECR.Pty {
+		if p.line, p.far, err = pty.Open(); err != nil {
+			return nil, fmt.Errorf("pseudo-terminal for a cash register: %w", err)
+		}
+		if _, err := term.MakeRaw(int(p.far.Fd())); err != nil {
+			p.close()
+			return nil, fmt.Errorf("pseudo-terminal for a cash register: %w", err)
+		}
+	}
 	for _, l := range []struct {
 		setting, address string
 		into             *net.Listener
@@ -175,6 +191,11 @@ func newTerminalProgram(s terminalSettings, log *slog.Logger) (p *terminalProgra
 }
 
 func (p *terminalProgram) close() {
+	for _, f := range []*os.File{p.line, p.far} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
 	for _, l := range []net.Listener{p.page, p.http, p.tcp} {
 		if l != nil {
 			_ = l.Close() // Closed already if it was served.
@@ -231,6 +252,14 @@ func (p *terminalProgram) registers(ctx context.Context) error {
 	}
 	if p.tcp != nil {
 		g.Go(func() error { return (&qfpay.TCPLink{Server: p.ecr}).Serve(links, p.tcp) })
+	}
+	if p.line != nil {
+		g.Go(func() error {
+			if err := (&qfpay.SerialLink{Server: p.ecr}).Serve(links, p.line); err != nil {
+				p.log.Warn("the line to the cash register is gone", "error", err)
+			}
+			return nil
+		})
 	}
 	if p.serial != "" {
 		g.Go(func() error { return (&qfpay.SerialLink{Server: p.ecr, Path: p.serial}).Run(links) })

@@ -14,21 +14,20 @@ import (
 	"unicode/utf8"
 )
 
-// Limits are the bounds of a text, so that hostile input costs little. Every one must be set: what is zero allows nothing.
+// Limits are the bounds of a text, so that hostile input costs little. Each must be set: one that is zero allows nothing.
 type Limits struct {
 	Body     int // The longest text, in bytes. Who has an answer of its own for longer ones looks before.
 	Depth    int // The deepest nesting below the object at the top.
 	Values   int // The most values in all, since each takes far more memory than its two bytes of text.
 	Digits   int // The longest text of a number, in bytes.
 	Exponent int // The largest exponent of a number, whatever its sign.
+
+	Members int // No limit: how many members an object usually has. Room for so many is made at once.
 }
 
 // fewMembers is up to how many names of an object are compared one by one, which costs less than a map. A map keeps the cost of a hostile
 // object proportional to its length.
 const fewMembers = 32
-
-// usualMembers is how many members may wait for the ends of their objects before room for them is allocated.
-const usualMembers = 16
 
 // Kind is a JSON type. Its text is made for refusals: "must be a string, not an array".
 type Kind uint8
@@ -88,8 +87,7 @@ func (l Limits) Parse(body []byte) (Value, error) {
 	if len(body) > l.Body {
 		return Value{}, &Error{l.Body, "text too long"}
 	}
-	var room [usualMembers]Member
-	p := &parser{limits: l, src: string(body), members: room[:0]}
+	p := &parser{limits: l, src: string(body)}
 	if !utf8.ValidString(p.src) {
 		return Value{}, &Error{0, "text is not UTF-8"}
 	}
@@ -115,11 +113,10 @@ func (l Limits) IsNumber(text string) bool {
 }
 
 type parser struct {
-	limits  Limits
-	src     string
-	pos     int
-	values  int
-	members []Member // A stack: members that wait for the end of their object. An inner object's lie above those of the outer one.
+	limits Limits
+	src    string
+	pos    int
+	values int
 }
 
 func (p *parser) fail(reason string) error { return &Error{p.pos, reason} }
@@ -179,7 +176,7 @@ func (p *parser) word(w string) bool {
 }
 
 func (p *parser) object(depth int) ([]Member, error) {
-	first := len(p.members)
+	var members []Member
 	var seen map[string]bool // The names, once they are too many to be compared one by one.
 	err := p.sequence('}', func() error {
 		if p.peek() != '"' {
@@ -190,7 +187,6 @@ func (p *parser) object(depth int) ([]Member, error) {
 		if err != nil {
 			return err
 		}
-		members := p.members[first:]
 		if len(members) == fewMembers {
 			seen = make(map[string]bool, 2*fewMembers)
 			for _, m := range members {
@@ -210,11 +206,12 @@ func (p *parser) object(depth int) ([]Member, error) {
 		p.pos++
 		p.space()
 		v, err := p.value(depth + 1)
-		p.members = append(p.members, Member{name, v})
+		if members == nil {
+			members = make([]Member, 0, p.limits.Members)
+		}
+		members = append(members, Member{name, v})
 		return err
 	})
-	members := append([]Member(nil), p.members[first:]...)
-	p.members = p.members[:first]
 	return members, err
 }
 

@@ -21,6 +21,7 @@ var limits = strictjson.Limits{
 	Values:   1 << 13,
 	Digits:   64,
 	Exponent: 400, // No double goes beyond 1e308.
+	Members:  8,
 }
 
 func parse(body []byte) (strictjson.Value, error) { return limits.Parse(body) }

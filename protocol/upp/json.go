@@ -21,6 +21,7 @@ var limits = strictjson.Limits{
 	Values:   1 << 15,   // 1000 items of five members need 6000.
 	Digits:   64,        // As package money has it.
 	Exponent: 400,       // No double goes beyond 1e308. Sums are bounded more tightly by package money.
+	Members:  5,         // Most objects are items, and other objects have more.
 }
 
 func parse(body []byte) (strictjson.Value, error) { return limits.Parse(body) }

@@ -570,7 +570,7 @@ func (c *Client) Confirm(ctx context.Context, id string, card CardPresent) (*Int
 func (c *Client) CaptureIntent(ctx context.Context, id, amount string) (*Intent, error) {
 	body := map[string]any{}
 	if amount != "" {
-		if p := (&parser{src: amount}); p.number() != nil || p.pos != len(amount) {
+		if !limits.IsNumber(amount) {
 			return nil, fmt.Errorf("uqpay: amount %q is no number", amount)
 		}
 		body["amount_to_capture"] = json.Number(amount)

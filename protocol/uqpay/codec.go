@@ -15,6 +15,7 @@ import (
 
 	"github.com/tillgate/tillgate/card"
 	"github.com/tillgate/tillgate/emv"
+	"github.com/tillgate/tillgate/internal/strictjson"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
 )
@@ -104,7 +105,7 @@ func (e *PINKeyExpire) UnmarshalJSON(b []byte) error {
 
 // fields reads the members of an object. The first fault is kept, and everything after it reads as absent.
 type fields struct {
-	value value
+	value strictjson.Value
 	path  string
 	err   *error
 }
@@ -116,7 +117,7 @@ func readBody(body []byte) (fields, error) {
 		return f, nil
 	}
 	var err error
-	if f.value, err = parse(body); err != nil {
+	if f.value, err = limits.Parse(body); err != nil {
 		return f, refuse(TypeInvalidRequest, CodeInvalidParameter, "parameter is invalid: the body is not acceptable JSON: %v", err)
 	}
 	return f, nil
@@ -129,50 +130,50 @@ func (f fields) fail(err error) {
 }
 
 // get finds a member of a kind.
-func (f fields) get(name string, want kind) (value, bool) {
-	v, ok := f.value.get(name)
-	if ok && v.kind != want {
+func (f fields) get(name string, want strictjson.Kind) (strictjson.Value, bool) {
+	v, ok := f.value.Get(name)
+	if ok && v.Kind != want {
 		f.fail(invalid(f.path + name))
-		return value{}, false
+		return strictjson.Value{}, false
 	}
 	return v, ok
 }
 
 // text is a string of at most so many characters; empty when it is absent.
 func (f fields) text(name string, charsMax int) string {
-	v, _ := f.get(name, stringKind)
-	if utf8.RuneCountInString(v.text) > charsMax {
+	v, _ := f.get(name, strictjson.String)
+	if utf8.RuneCountInString(v.Text) > charsMax {
 		f.fail(invalid(f.path + name))
 		return ""
 	}
-	return v.text
+	return v.Text
 }
 
 func (f fields) flag(name string) (value, present bool) {
-	v, ok := f.get(name, boolKind)
-	return v.raw == "true", ok
+	v, ok := f.get(name, strictjson.Bool)
+	return v.Raw == "true", ok
 }
 
 // object is a member that is an object.
 func (f fields) object(name string) (fields, bool) {
-	v, ok := f.get(name, objectKind)
+	v, ok := f.get(name, strictjson.Object)
 	return fields{value: v, path: f.path + name + ".", err: f.err}, ok
 }
 
 // ignored checks the kind of a member that is not kept.
-func (f fields) ignored(name string, want kind) { f.get(name, want) }
+func (f fields) ignored(name string, want strictjson.Kind) { f.get(name, want) }
 
 // metadata is the object that is echoed (§3.3), as it was written.
 func (f fields) metadata() json.RawMessage {
-	v, ok := f.get("metadata", objectKind)
+	v, ok := f.get("metadata", strictjson.Object)
 	if !ok {
 		return nil
 	}
-	if len(v.raw) > metadataMax {
+	if len(v.Raw) > metadataMax {
 		f.fail(invalid(f.path + "metadata"))
 		return nil
 	}
-	return json.RawMessage(v.raw)
+	return json.RawMessage(v.Raw)
 }
 
 // require refuses the first of some fields that is empty.
@@ -266,21 +267,21 @@ func (c *cardRequest) LogValue() slog.Value { return slog.StringValue("card_pres
 // intentFields reads what a create and an update have in common. Types are checked here, what is required by the callers.
 func intentFields(f fields) *intentRequest {
 	r := &intentRequest{Amount: f.text("amount", amountMax), Currency: f.text("currency", amountMax), OrderID: f.text("merchant_order_id", orderMax)}
-	r.has = func(name string) bool { _, ok := f.value.get(name); return ok }
-	description, _ := f.get("description", stringKind)
-	if r.Description = description.text; utf8.RuneCountInString(r.Description) > descriptionMax {
+	r.has = func(name string) bool { _, ok := f.value.Get(name); return ok }
+	description, _ := f.get("description", strictjson.String)
+	if r.Description = description.Text; utf8.RuneCountInString(r.Description) > descriptionMax {
 		f.fail(refuse(TypeInvalidRequest, CodeInvalidParameter, "parameter is invalid")) // §3.3: names no field.
 	}
-	returnURL, _ := f.get("return_url", stringKind)
-	if r.ReturnURL = returnURL.text; utf8.RuneCountInString(r.ReturnURL) > returnURLMax {
+	returnURL, _ := f.get("return_url", strictjson.String)
+	if r.ReturnURL = returnURL.Text; utf8.RuneCountInString(r.ReturnURL) > returnURLMax {
 		f.fail(refuse(TypeInvalidRequest, CodeInvalidReturnURL, "return_url is longer than %d characters", returnURLMax))
 	}
 	r.Metadata = f.metadata()
-	if v, ok := f.value.get("payment_orders"); ok && v.kind != objectKind {
-		f.fail(refuse(TypeInvalidRequest, CodeInvalidOrders, "payment_orders is %s", v.kind))
+	if v, ok := f.value.Get("payment_orders"); ok && v.Kind != strictjson.Object {
+		f.fail(refuse(TypeInvalidRequest, CodeInvalidOrders, "payment_orders is %s", v.Kind))
 	}
-	f.ignored("customer", objectKind)
-	f.ignored("browser_info", objectKind)
+	f.ignored("customer", strictjson.Object)
+	f.ignored("browser_info", strictjson.Object)
 	f.text("customer_id", textMax)
 	f.text("ip_address", ipMax)
 	return r
@@ -327,7 +328,7 @@ func decodeConfirm(body []byte) (*methodRequest, error) {
 	}
 	f.text("ip_address", ipMax)
 	f.text("return_url", returnURLMax)
-	f.ignored("browser_info", objectKind)
+	f.ignored("browser_info", strictjson.Object)
 	m := method(f)
 	if *f.err == nil && m != nil {
 		f.fail(m.check())
@@ -511,14 +512,14 @@ func decodeCapture(body []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	v, ok := f.value.get("amount_to_capture")
+	v, ok := f.value.Get("amount_to_capture")
 	switch {
 	case !ok:
 		return "", nil
-	case v.kind == numberKind:
-		return v.raw, nil
-	case v.kind == stringKind && v.text != "" && len(v.text) <= amountMax:
-		return v.text, nil
+	case v.Kind == strictjson.Number:
+		return v.Raw, nil
+	case v.Kind == strictjson.String && v.Text != "" && len(v.Text) <= amountMax:
+		return v.Text, nil
 	}
 	return "", invalid("amount_to_capture")
 }

@@ -245,12 +245,25 @@ func mustBeOpen(v payment.View, now time.Time) error {
 	return nil
 }
 
+// updateTries bounds how often an update is merged anew because another came in between.
+const updateTries = 10
+
 // update is §3.6.
 func (s *Server) update(c *call) (*reply, error) {
 	r, err := decodeUpdate(c.body)
 	if err != nil {
 		return nil, err
 	}
+	for try := 1; ; try++ {
+		answer, err := s.amend(c, r)
+		if !errors.Is(err, payment.ErrMoved) || try == updateTries {
+			return answer, err
+		}
+	}
+}
+
+// amend merges an update into the intent as it is now.
+func (s *Server) amend(c *call, r *intentRequest) (*reply, error) {
 	v, err := s.intent(c, c.id)
 	if err != nil {
 		return nil, err
@@ -263,7 +276,7 @@ func (s *Server) update(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := payment.AmendCommand{Caller: c.caller, Payment: p.ID, Reference: cmp.Or(r.OrderID, p.Reference)}
+	cmd := payment.AmendCommand{Caller: c.caller, Payment: p.ID, Version: p.Version, Reference: cmp.Or(r.OrderID, p.Reference)}
 	cur := p.Amount.Currency()
 	if r.has("currency") {
 		if cur, err = parseCurrency(r.Currency); err != nil {
@@ -357,7 +370,11 @@ func (s *Server) capture(c *call) (*reply, error) {
 			return nil, err
 		}
 	}
-	if v, err = s.Core.Capture(c.r.Context(), payment.CaptureCommand{Caller: c.caller, Payment: v.Payment.ID, Amount: amount, Wait: s.wait()}); err != nil {
+	v, err = s.Core.Capture(c.r.Context(), payment.CaptureCommand{Caller: c.caller, Payment: v.Payment.ID, Amount: amount, Wait: s.wait()})
+	if c.repeated && errors.Is(err, payment.ErrConflict) {
+		return nil, errProcessing // The first request's capture is still under way.
+	}
+	if err != nil {
 		return nil, err
 	}
 	noteIntent(c, v)

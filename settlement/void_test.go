@@ -13,7 +13,8 @@ import (
 
 // A sale is gathered, the host does not answer the close, the sale is voided at the host meanwhile, and the close is made again: a sale that the
 // host has taken back must not be told as one that stands.
-func TestReviewVoidBetweenGatherAndClose(t *testing.T) {
+func TestVoidBetweenGatherAndClose(t *testing.T) {
+	t.Parallel()
 	b, c := newBooks(t), &closer{fail: errors.New("no answer")}
 	id := b.paid("AUD", 20260413, 1250)
 	b.paid("AUD", 20260413, 100)
@@ -41,5 +42,25 @@ func TestReviewVoidBetweenGatherAndClose(t *testing.T) {
 				t.Errorf("batch %s settles a sale that is voided: %s (totals %+v)", batch.Number(), i, batch.Totals)
 			}
 		}
+	}
+}
+
+// A void whose answer is lost at the moment of gathering: the host may have taken the sale back, so that it must wait for the next batch.
+func TestGatherWhileAVoidIsUnknown(t *testing.T) {
+	t.Parallel()
+	b, c := newBooks(t), &closer{result: settlement.Result{Balanced: true, Code: "00"}}
+	id := b.paid("AUD", 20260413, 1250)
+	amount := money.New(1250, money.MustCurrency("AUD"))
+	op := payment.Operation{Merchant: b.merchant.ID, Payment: id, ID: id + 1, Kind: payment.VoidOperation, State: payment.Unknown, Target: id,
+		Number: "610400001011", Acquirer: "card", Amount: amount, CreatedAt: noon, SentAt: noon, DueAt: noon, Rest: true}
+	if err := b.store.InTx(t.Context(), func(tx payment.Tx) error { row := op; return tx.InsertOperation(&row) }); err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.settler(c).Close(t.Context(), b.merchant, "card", 20260414)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, batch := range got {
+		t.Errorf("batch %s holds a sale whose void is unknown: %v", batch.Number(), c.items[batch.Number()])
 	}
 }
