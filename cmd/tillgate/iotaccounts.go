@@ -144,20 +144,3 @@ func (a iotAccounts) atStore(ctx context.Context, m payment.Merchant) (payment.C
 	}
 	return payment.Caller{Credential: payment.Credential{Protocol: iotpay.Protocol, Merchant: m.ID, Store: places[0].ID}, Merchant: m, Store: places[0]}, nil
 }
-
-// cardTerminals lets IOT Pay drive the terminals of the channel.
-type cardTerminals struct{ channel *terminal.Channel }
-
-// Sale asks a terminal to take a card.
-func (t cardTerminals) Sale(ctx context.Context, caller payment.Caller, p payment.Payment) (iotpay.Report, error) {
-	report, err := t.channel.Sale(ctx, caller, p)
-	switch {
-	case errors.Is(err, terminal.ErrAbsent), errors.Is(err, terminal.ErrDisabled):
-		err = fmt.Errorf("%w: %w", iotpay.ErrAbsent, err)
-	case errors.Is(err, terminal.ErrBusy):
-		err = fmt.Errorf("%w: %w", iotpay.ErrBusy, err)
-	case errors.Is(err, terminal.ErrLost):
-		err = fmt.Errorf("%w: %w", iotpay.ErrLost, err)
-	}
-	return iotpay.Report(report), err
-}

@@ -249,7 +249,7 @@ func (s *server) listen() error {
 		Log: s.log, Own: map[string]terminal.Own{qfpay.Protocol: {Scope: qfpay.Scope, RefundScope: qfpay.Scope + " refund", RefundPolicy: "same_day_full_card",
 			ReusableKey: true}}})
 	s.metrics.watch("tillgate_terminals", "Terminals that are connected.", func() float64 { return float64(s.channel.Connected()) })
-	s.iotpay = &iotpay.Server{Core: s.engine, Books: s.store, Accounts: iotAccounts{s.tool}, Terminals: cardTerminals{s.channel}, Log: s.log,
+	s.iotpay = &iotpay.Server{Core: s.engine, Books: s.store, Accounts: iotAccounts{s.tool}, Terminals: iotpayTerminals{s.channel}, Log: s.log,
 		Stopping: s.stopping, CheckTarget: s.targets().Check}
 	iotpayHandler := access.Log(s.log, s.metrics.request, iotpay.Protocol, s.iotpay)
 	below := map[string]http.Handler{"/upp": uppHandler, "/uqpay": uqpayHandler, "/upay": upayHandler, "/iotpay": iotpayHandler, "/terminal": s.channel}
