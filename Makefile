@@ -27,10 +27,10 @@ explore: ## Search for longer where a property holds: many random stories of the
 	go test ./payment ./sqlstore -run 'Rapid|Property|Random' -rapid.checks 20000 -timeout 2h
 
 generate: ## Rewrite the generated files.
-	go test ./payment ./sqlstore ./sandbox -update
+	go test ./payment ./sqlstore ./sandbox ./admin -update
 
 verify: ## Fail when a generated file is not current.
-	go test -count=1 ./payment ./sqlstore ./sandbox -run 'TestStatesAreDrawn|TestSchema|TestDocs'
+	go test -count=1 ./payment ./sqlstore ./sandbox ./admin -run 'TestStatesAreDrawn|TestSchema|TestDocs|TestTheDescription'
 
 ci: ## What the gate runs.
 	bash .ci/run
