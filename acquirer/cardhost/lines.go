@@ -66,7 +66,7 @@ func (l *Link) choose() *line {
 	var best *line
 	for i := range l.lines {
 		ln := l.lines[(l.turn+i)%len(l.lines)]
-		if ln.signedOn && !ln.leaving && (best == nil || ln.users < best.users) {
+		if ln.signedOn && !ln.leaving && !ln.mux.ending() && (best == nil || ln.users < best.users) {
 			best = ln
 		}
 	}

@@ -96,6 +96,16 @@ func newMux(conn net.Conn, handler func(*message, bool)) *mux {
 	return m
 }
 
+// ending reports whether the connection is to end, or has ended.
+func (m *mux) ending() bool {
+	select {
+	case <-m.stop:
+		return true
+	default:
+		return false
+	}
+}
+
 // fail ends the connection. Only the first reason is kept.
 func (m *mux) fail(why error) {
 	m.mu.Lock()
