@@ -161,7 +161,7 @@ func TestATerminalThatAsksForWhatIsNotItsOwn(t *testing.T) {
 		{"another's payment", terminal.CallAwait, terminal.AwaitCall{Payment: p.ID}, "not_found"},
 		{"another's refund", terminal.CallRefund, terminal.RefundCall{Order: "refund-1-x", Payment: p.ID, Minor: 1, Currency: "CAD"}, "over"},
 		{"a cancel of another's", terminal.CallCancel, terminal.CancelCall{As: "qfpay", Payment: p.ID}, "unauthorized"},
-		{"a sale without an identity", terminal.CallSell, terminal.SellCall{As: "qfpay", Minor: 1, Currency: "CAD", Method: "card", Flow: payment.ByCard, Lifetime: time.Minute}, "unauthorized"},
+		{"a sale without an identity", terminal.CallSell, terminal.SellCall{As: "qfpay", Minor: 1, Currency: "CAD", Method: terminal.MethodCard, Flow: payment.ByCard, Lifetime: time.Minute}, "unauthorized"},
 		{"settings without an identity", terminal.CallSettings, terminal.SealedCall{As: "qfpay", Salt: strings.Repeat("0", 32)}, "unauthorized"},
 		{"no card", terminal.CallAttempt, map[string]any{"payment": p.ID, "card": map[string]string{"pan": "4761739001010011"}}, "invalid"},
 		{"not an object", terminal.CallAttempt, "4761739001010010", "invalid"},

@@ -43,6 +43,9 @@ type Auto struct {
 	Code string
 	// Pay, when set, pays a QR code that the terminal shows, or refuses to.
 	Pay func(ctx context.Context, qr string, approve bool) error
+
+	card  Card            // The one that it has shown last.
+	tried map[string]bool // Cards that were shown for this sale, by number: the terminal may not take them all.
 }
 
 // NewAuto makes a customer by its name.
@@ -75,10 +78,16 @@ func (a *Auto) Run(ctx context.Context) error {
 // act does what the screen asks for. The part that waits may begin a moment after its screen is shown, so a hand that is not taken is offered
 // again while the screen stays.
 func (a *Auto) act(ctx context.Context, s Screen) {
+	if a.Customer == WalkAway {
+		return
+	}
 	do := map[Mode]func() bool{AskCard: a.present, AskPIN: a.typePIN, AskCode: func() bool { return a.Virtual.ShowToScanner(a.Code) },
 		ShowCode: func() bool { a.pay(ctx, s.QR); return true }}[s.Mode]
-	if do == nil || a.Customer == WalkAway {
+	if do == nil {
 		return
+	}
+	if s.Mode == AskCard && !a.choose(s.Text != "") {
+		do = a.Virtual.Cancel // It has no card that is taken here.
 	}
 	if a.Customer == Slow {
 		select {
@@ -100,8 +109,11 @@ func (a *Auto) act(ctx context.Context, s Screen) {
 	}
 }
 
-// card is the customer's.
-func (a *Auto) card() (Card, bool) {
+// choose takes a card out of the purse: another one when the terminal asks again.
+func (a *Auto) choose(again bool) bool {
+	if !again {
+		a.tried = map[string]bool{}
+	}
 	behaviour := map[Customer]string{Decliner: "decline"}[a.Customer]
 	if behaviour == "" {
 		behaviour = "approve"
@@ -109,25 +121,28 @@ func (a *Auto) card() (Card, bool) {
 	var best Card
 	found := false
 	for _, c := range a.Virtual.Cards() { // One with a key and a PIN plays more than one without.
-		if c.Behaviour == behaviour && (!found || best.PIN == "" && c.PIN != "") {
+		if c.Behaviour == behaviour && !a.tried[c.PAN] && (!found || best.PIN == "" && c.PIN != "") {
 			best, found = c, true
 		}
 	}
-	return best, found
+	a.card = best
+	return found
 }
 
 func (a *Auto) present() bool {
-	c, ok := a.card()
 	entry := a.Entry
 	if entry == "" {
 		entry = payment.EntryChip
 	}
-	return ok && a.Virtual.Present(c, entry)
+	if !a.Virtual.Present(a.card, entry) {
+		return false
+	}
+	a.tried[a.card.PAN] = true
+	return true
 }
 
 func (a *Auto) typePIN() bool {
-	c, _ := a.card()
-	pin := c.PIN
+	pin := a.card.PIN
 	switch {
 	case a.Customer == WrongPIN:
 		pin = notThePIN

@@ -201,7 +201,7 @@ func setup(t testing.TB) *rig {
 		t.Fatal(err)
 	}
 	r.owner, err = r.books.AddMerchant(ctx, payment.Merchant{PublicID: "740521", CompanyName: "Maple Hardware Inc", Name: "Maple Hardware", Currencies: []string{"CAD", "HKD"},
-		Methods: map[string]payment.Method{"card": {Acquirer: "cards", Rate: payment.Rate{Millionths: 15_000}}}})
+		Methods: map[string]payment.Method{terminal.MethodCard: {Acquirer: "cards", Rate: payment.Rate{Millionths: 15_000}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +379,7 @@ func (r *rig) orderFor(u *unit, amount string, life time.Duration) payment.Payme
 		r.t.Fatal(err)
 	}
 	v, err := r.server.engine.Begin(context.Background(), payment.SaleCommand{Caller: u.caller, Key: payment.Key{Scope: "iotpay", Key: fmt.Sprintf("POS-%d", r.orders)},
-		Request: []byte("order"), Numbering: payment.Numbering{Prefix: "CP", Digits: 12}, Amount: a, Method: "card", Flow: payment.ByCard, Lifetime: life})
+		Request: []byte("order"), Numbering: payment.Numbering{Prefix: "CP", Digits: 12}, Amount: a, Method: terminal.MethodCard, Flow: payment.ByCard, Lifetime: life})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -26,8 +26,8 @@ const (
 	keyMax       = 128 // Of a caller's key, in bytes.
 )
 
-// MethodCard is the core's payment method of cards at a terminal.
-const MethodCard = "card"
+// MethodCard is the core's payment method of cards at a terminal, the same for all protocols.
+const MethodCard = "card_present"
 
 // calls carries the calls out. The context ends with the line; what has begun goes on all the same.
 var calls = map[CallKind]func(*line, context.Context, Frame) (any, error){

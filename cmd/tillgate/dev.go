@@ -22,10 +22,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tillgate/tillgate/payment"
+	"github.com/tillgate/tillgate/protocol/qfpay"
 	"github.com/tillgate/tillgate/protocol/upp"
 	"github.com/tillgate/tillgate/protocol/uqpay"
 	"github.com/tillgate/tillgate/sandbox"
 	"github.com/tillgate/tillgate/sqlstore"
+	"github.com/tillgate/tillgate/terminal"
 	"github.com/tillgate/tillgate/vault"
 )
 
@@ -180,11 +182,14 @@ var devMethods = map[string]payment.Rate{
 	upp.ProviderLatitudepay:   {Millionths: 33_000},
 	upp.ProviderGenoapay:      {Millionths: 33_000},
 	upp.ProviderFinancialCard: {Millionths: 12_000, Fixed: 10},
+	qfpay.PayMe.Method():      {Millionths: 12_000},
+	qfpay.FPS.Method():        {Millionths: 5_000},
+	qfpay.OctopusPay.Method(): {Millionths: 15_000},
 	devCardMethod:             {Millionths: 9_000, Fixed: 5},
 }
 
 // devCardMethod is the method of cards at a terminal.
-const devCardMethod = "card_present"
+const devCardMethod = terminal.MethodCard
 
 // Run runs everything until it is told to stop.
 func (c *devCommand) Run(e *env) error {
@@ -279,19 +284,23 @@ func (c *devCommand) run(e *env, s *server, sandboxListen string, cardHost net.L
 		return p.run(sandboxCtx, func() error { return nil })
 	})
 	// The terminal stops first: what it has in hand it finishes over the server.
-	terminalCtx, stopTerminal := context.WithCancel(ctx)
-	defer stopTerminal()
+	serverCtx, stopServer := context.WithCancel(context.WithoutCancel(e.ctx))
+	defer stopServer()
 	parts.Go(func() error {
+		defer stop()
 		defer stopSandbox()
-		return s.run(ctx, func() error {
+		return s.run(serverCtx, func() error {
 			t, err := c.startTerminal(ctx, s, p, &info, log)
 			if err != nil {
 				return fmt.Errorf("virtual terminal: %w", err)
 			}
 			parts.Go(func() error {
-				defer stop()
-				return t.run(terminalCtx)
+				defer stopServer()
+				return t.run(ctx)
 			})
+			if err := t.await(ctx); err != nil {
+				return fmt.Errorf("virtual terminal: %w", err)
+			}
 			if err := writeJSON(path, info); err != nil {
 				return fmt.Errorf("write %s: %w", path, err)
 			}
@@ -368,7 +377,7 @@ func (m market) provision(ctx context.Context, store *sqlstore.Store, keys *vaul
 	if err != nil {
 		return err
 	}
-	terminal, err := ensure(store.Terminals(ctx, merchant.ID, 0, 1))(func() (payment.Terminal, error) {
+	till, err := ensure(store.Terminals(ctx, merchant.ID, 0, 1))(func() (payment.Terminal, error) {
 		return store.AddTerminal(ctx, merchant.ID, payment.Terminal{PublicID: m.tid, Store: place.ID, Name: "Till 1"})
 	})
 	if err != nil {
@@ -378,7 +387,7 @@ func (m market) provision(ctx context.Context, store *sqlstore.Store, keys *vaul
 		hash := payment.CredentialHash(keys, protocol, tokens[token])
 		err := store.Read(ctx, func(r payment.Reader) error { _, err := r.Caller(protocol, hash); return err })
 		if errors.Is(err, payment.ErrNotFound) {
-			_, err = store.AddCredential(ctx, payment.Credential{Protocol: protocol, Merchant: merchant.ID, Store: place.ID, Terminal: terminal.ID,
+			_, err = store.AddCredential(ctx, payment.Credential{Protocol: protocol, Merchant: merchant.ID, Store: place.ID, Terminal: till.ID,
 				Name: "dev " + token}, hash)
 		}
 		if err != nil {

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/tillgate/tillgate/device"
 	"github.com/tillgate/tillgate/payment"
@@ -208,7 +210,7 @@ func (c *devCommand) startTerminal(ctx context.Context, s *server, p *party, inf
 			code = w.Code
 		}
 	}
-	t, err := newTerminalProgram(terminalSettings{Dir: dir, Identities: []*device.Identity{canada, hongKong}, Cards: cards, Customer: c.Customer, WalletCode: code,
+	t, err := newTerminalProgram(terminalSettings{Dir: dir, Identities: []*device.Identity{canada, hongKong}, Cards: cards, Customer: c.Customer, WalletCode: code, PayQR: p.tap,
 		Page: addresses["page"], Language: "en", Serial: devIOTDevice, ECR: ecrSettings{HTTP: addresses["http"], TCP: addresses["tcp"], Pty: true}}, log)
 	if err != nil {
 		return nil, err
@@ -216,6 +218,23 @@ func (c *devCommand) startTerminal(ctx context.Context, s *server, p *party, inf
 	info.Terminal = devTerminal{PageURL: t.pageURL(), TID: canada.Number}
 	info.QFPay = devQFPay{HTTPURL: address(t.http, "http://"), TCPAddr: address(t.tcp, ""), SerialPath: t.far.Name(), POSKey: posKey, Currency: "HKD"}
 	return t, nil
+}
+
+// tap plays the customer's phone: it opens the page behind a QR code that the terminal shows, and approves or declines there.
+func (p *party) tap(ctx context.Context, qr string, approve bool) error {
+	button := "/decline"
+	if approve {
+		button = "/approve"
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url()+strings.TrimPrefix(qr, p.publicURL())+button, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
 }
 
 // pairDev pairs the virtual terminal with a demo merchant and names it in a protocol, unless that is done already.

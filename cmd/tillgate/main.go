@@ -35,6 +35,7 @@ type cli struct {
 	Ledger     ledgerCommand     `cmd:"" help:"Show a merchant's journal entries, or its balances."`
 	Card       cardCommand       `cmd:"" help:"Play a card terminal of UQPAY against any server."`
 	Upay       upayCommand       `cmd:"" help:"Play a till of Upay against any server."`
+	Ecr        ecrCommand        `cmd:"" help:"Play a cash register of QFPay beside a terminal."`
 	Describe   describeCommand   `cmd:"" help:"Explain an ISO 8583 frame, a chip's TLV string or a PIN-key envelope, secrets masked."`
 	Batch      batchCommand      `cmd:"" help:"Close and list settlement batches."`
 	Merchant   merchantCommand   `cmd:"" help:"Add, list, enable and disable merchants."`
@@ -43,6 +44,7 @@ type cli struct {
 	Code       codeCommand       `cmd:"" help:"Make, list and end activation codes, with which terminals let themselves in."`
 	Vendor     vendorCommand     `cmd:"" help:"Add and list the vendors whose software activates terminals."`
 	Settings   settingsCommand   `cmd:"" help:"Show and set a merchant's settings for a protocol."`
+	Vault      vaultCommand      `cmd:"" help:"Rotate the key under which keys and card numbers are sealed."`
 	Webhook    webhookCommand    `cmd:"" help:"Add, list and remove the addresses to which merchants want events."`
 	Credential credentialCommand `cmd:"" help:"Add, list, enable and disable what callers prove themselves with."`
 	Method     methodCommand     `cmd:"" help:"Set and list the payment methods that a merchant takes."`

@@ -183,6 +183,14 @@ func TestOperatorsOfTerminals(t *testing.T) {
 		t.Errorf("sandbox reset: %s", out)
 	}
 
+	// A rotation beside the running server: what was sealed before still opens, and so does what is sealed now.
+	before := rows("code", "list", "--merchant", "740420")[0]["code"]
+	command(t, exitOK, "vault", "rotate", "--data", data)
+	later := object("code", "add", "--merchant", "740420", "--store", "1")["code"]
+	if got := rows("code", "list", "--merchant", "740420"); got[0]["code"] != before || got[len(got)-1]["code"] != later {
+		t.Errorf("codes after a rotation: %v", got)
+	}
+
 	// Another operator's machine: by address and token only.
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte(dev.info.Admin.Token), 0o600); err != nil {

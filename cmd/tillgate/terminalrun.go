@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/creack/pty"
@@ -167,11 +169,7 @@ func newTerminalProgram(s terminalSettings, log *slog.Logger) (p *terminalProgra
 		p.ecr = &qfpay.Server{Desk: desk, Keys: desk, Log: log}
 	}
 	if s.ECR.Pty {
-		if p.line, p.far, err = pty.Open(); err != nil {
-			return nil, fmt.Errorf("pseudo-terminal for a cash register: %w", err)
-		}
-		if _, err := term.MakeRaw(int(p.far.Fd())); err != nil {
-			p.close()
+		if p.line, p.far, err = openLine(); err != nil {
 			return nil, fmt.Errorf("pseudo-terminal for a cash register: %w", err)
 		}
 	}
@@ -188,6 +186,27 @@ func newTerminalProgram(s terminalSettings, log *slog.Logger) (p *terminalProgra
 		}
 	}
 	return p, nil
+}
+
+// openLine opens a pseudo-terminal: our end, and the far one, whose name is the path that a register opens.
+func openLine() (near, far *os.File, err error) {
+	ptmx, far, err := pty.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = ptmx.Close() }()
+	if _, err := term.MakeRaw(int(far.Fd())); err != nil {
+		return nil, nil, errors.Join(err, far.Close())
+	}
+	// A read of the file as package pty opened it would not end when the file is closed; one of a file that the runtime polls does.
+	fd, err := syscall.Dup(int(ptmx.Fd()))
+	if err == nil {
+		err = syscall.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, far.Close())
+	}
+	return os.NewFile(uintptr(fd), "cash register"), far, nil
 }
 
 func (p *terminalProgram) close() {
@@ -210,6 +229,27 @@ func address(l net.Listener, scheme string) string {
 		return ""
 	}
 	return scheme + l.Addr().String()
+}
+
+// awaitLimit is how long a terminal on this machine may take to be there.
+const awaitLimit = 20 * time.Second
+
+// await returns when a terminal that runs is connected, and has the key that it shares with cash registers.
+func (p *terminalProgram) await(ctx context.Context) error {
+	late := time.NewTimer(awaitLimit)
+	defer late.Stop()
+	absent := func(l *device.Link) bool { return !l.Online() }
+	for slices.ContainsFunc(p.terminal.Links(), absent) || p.ecr != nil && len(p.ecr.Keys.KeySet().Keys) == 0 {
+		const again = 2 * time.Millisecond
+		select {
+		case <-time.After(again):
+		case <-late.C:
+			return fmt.Errorf("it does not connect within %v", awaitLimit)
+		case <-ctx.Done():
+			return nil // Everything stops.
+		}
+	}
+	return nil
 }
 
 // name is what stands above the terminal's screen.
