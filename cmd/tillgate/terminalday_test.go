@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
+	"github.com/tillgate/tillgate/device"
 	"github.com/tillgate/tillgate/protocol/iotpay"
 )
 
@@ -234,8 +237,11 @@ func TestNobodyAtDevsTerminal(t *testing.T) {
 				t.Fatalf("%s: the sale does not begin: %v, %v", link, row, err)
 			}
 		}
-		// Over the same link, while the sale waits on it; a pseudo-terminal is one cable.
-		by := map[string]string{"http": "http", "tcp": "tcp", "serial": "http"}[link]
+		// Over the same link, while the sale waits on it. A serial line is one cable, and one program has it.
+		by := link
+		if link == "serial" {
+			by = "http"
+		}
 		if _, err := asked[map[string]string](t, data, "ecr", "cancel", "--link", by); err != nil {
 			t.Errorf("%s: cancel: %v", link, err)
 		}
@@ -333,4 +339,64 @@ func TestRegistersMistakes(t *testing.T) {
 			t.Errorf("%v: exit %d: %s; want %s", tc.args, code, &errs, tc.want)
 		}
 	}
+}
+
+// A person at the page of dev's terminal: the page asks for the card of a till's order and of a register's sale, and both hear of the PIN's end.
+func TestDevsTerminalInABrowser(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	dev := startDev(t, data)
+	ctx := openBrowser(t)
+	do := func(what string, steps ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		if err := chromedp.Do(ctx, steps...); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	screen := func(mode device.Mode) chromedp.Action[chromedp.Void] {
+		return chromedp.WaitVisible(chromedp.CSS(`#screen[data-mode="` + string(mode) + `"]`))
+	}
+	click := func(id string) chromedp.Action[chromedp.Void] { return chromedp.Click(chromedp.CSS("#" + id)) }
+	do("open", chromedp.Navigate(dev.info.Terminal.PageURL), screen(device.Idle), chromedp.WaitReady(chromedp.CSS("#card option")))
+	pay := func(pin string, end device.Mode) {
+		t.Helper()
+		do("insert", screen(device.AskCard), chromedp.SetValue(chromedp.CSS("#card"), "1"), click("insert"), screen(device.AskPIN)) // The second card has a PIN.
+		for _, d := range pin {
+			do("type", click("key-"+string(d)))
+		}
+		do("OK", click("ok"), screen(end))
+	}
+	card := dev.info.Cards[1]
+
+	ended := make(chan error, 1)
+	go func() {
+		o, err := dev.iotTill(t).Create(t.Context(), dev.iotOrder("POS-1", iotpay.ChannelCard, 2865))
+		if err == nil && o.Status != iotpay.StatusPaid {
+			err = fmt.Errorf("status %d", o.Status)
+		}
+		ended <- err
+	}()
+	pay(card.PIN, device.Approved)
+	if err := <-ended; err != nil {
+		t.Errorf("IOT Pay: %v", err)
+	}
+	for _, link := range []string{"http", "tcp", "serial"} {
+		go func() {
+			_, err := asked[map[string]string](t, data, "ecr", "sale", "--amount", "10.00", "--link", link)
+			ended <- err
+		}()
+		pay(card.PIN, device.Approved)
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", link, err)
+		}
+	}
+	go func() {
+		_, err := asked[map[string]string](t, data, "ecr", "sale", "--amount", "10.00")
+		ended <- err
+	}()
+	do("cancel", screen(device.AskCard), click("cancel"), screen(device.Declined))
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "6001") {
+		t.Errorf("cancelled at the terminal: %v", err)
+	}
+	dev.net(t, 0, 2865+3000)
 }
