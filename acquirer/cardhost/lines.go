@@ -126,17 +126,18 @@ func (l *Link) drain(ctx context.Context, ln *line) {
 	}
 }
 
+// setSignedOn takes a line into use or out of it. The hook is called with the mutex held, so that
+// it hears the counts in the order in which they were true.
 func (l *Link) setSignedOn(ln *line, on bool) {
 	l.mu.Lock()
-	was := ln.signedOn
-	ln.signedOn = on
-	count := l.signedOn()
-	if was != on {
-		l.announce()
+	defer l.mu.Unlock()
+	if ln.signedOn == on {
+		return
 	}
-	l.mu.Unlock()
-	if was != on && l.cfg.SignedOn != nil {
-		l.cfg.SignedOn(count)
+	ln.signedOn = on
+	l.announce()
+	if l.cfg.SignedOn != nil {
+		l.cfg.SignedOn(l.signedOn())
 	}
 }
 

@@ -46,7 +46,7 @@ type Config struct {
 
 	Exchanged func(mti, code string, took time.Duration) // After each exchange that left, with DE 39 of the answer; empty for none.
 	Dropped   func(Drop)                                 // Of what came and could not be used.
-	SignedOn  func(lines int)                            // How many lines are signed on, after each change.
+	SignedOn  func(lines int)                            // How many lines are signed on, after each change. It must not block or call the link.
 	CutOver   func(day string)                           // The host's new settlement date, MMDD. It may be told on every line.
 }
 
