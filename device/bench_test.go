@@ -3,7 +3,11 @@ package device_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
 	"runtime"
 	"slices"
 	"testing"
@@ -52,22 +56,22 @@ func BenchmarkPing(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
 }
 
-// BenchmarkIdle is what a connected terminal costs, both ends in this process together: the server's is about half of it.
+// BenchmarkIdle is what a connected terminal costs the server. The terminals are in a process of their own.
 func BenchmarkIdle(b *testing.B) {
 	r := setup(b)
 	ctx := context.Background()
-	const terminals = 500
-	identities := make([]terminal.ActivateAnswer, terminals)
+	const terminals = 5000
+	f := fleet{URL: r.server.http.URL}
 	code, err := r.server.registry.NewCode(ctx, terminal.Code{Merchant: r.owner.ID, Store: r.shop.ID, Protocol: terminal.DeviceProtocol})
 	if err != nil {
 		b.Fatal(err)
 	}
-	for n := range identities {
+	for range terminals {
 		e, key, err := r.server.registry.Activate(ctx, terminal.Activation{Protocol: terminal.DeviceProtocol, Code: code})
 		if err != nil {
 			b.Fatal(err)
 		}
-		identities[n] = terminal.ActivateAnswer{Number: e.Number, Key: key.Reveal()}
+		f.Terminals = append(f.Terminals, terminal.ActivateAnswer{Number: e.Number, Key: key.Reveal()})
 	}
 	memory := func() uint64 {
 		runtime.GC()
@@ -77,22 +81,72 @@ func BenchmarkIdle(b *testing.B) {
 	}
 	for b.Loop() {
 		before := memory()
-		var conns []*websocket.Conn
-		for _, i := range identities {
-			conn, err := connect(ctx, r.server.http.URL, i.Number, terminal.NewSecret(i.Key))
-			if err != nil {
-				b.Fatal(err)
-			}
-			conns = append(conns, conn)
-		}
-		if n := r.server.channel.Connected(); n != terminals {
-			b.Fatalf("%d connected", n)
-		}
+		hangUp := f.connect(b)
+		r.until("the terminals to be connected", func() bool { return r.server.channel.Connected() == terminals })
 		b.ReportMetric(float64(memory()-before)/terminals/1024, "KiB/terminal")
-		for _, c := range conns {
-			_ = c.CloseNow()
-		}
+		hangUp()
 		r.until("the lines to end", func() bool { return r.server.channel.Connected() == 0 })
+	}
+}
+
+// A fleet is terminals that connect and stay idle.
+type fleet struct {
+	URL       string
+	Terminals []terminal.ActivateAnswer
+}
+
+// fleetEnv makes this program a fleet, which is told on standard input and stays until that ends.
+const fleetEnv = "TILLGATE_BENCH_FLEET"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(fleetEnv) == "" {
+		os.Exit(m.Run())
+	}
+	if err := runFleet(os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func runFleet(in io.Reader) error {
+	var f fleet
+	orders := json.NewDecoder(in)
+	if err := orders.Decode(&f); err != nil {
+		return err
+	}
+	for _, t := range f.Terminals {
+		conn, err := connect(context.Background(), f.URL, t.Number, terminal.NewSecret(t.Key))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.CloseNow() }()
+	}
+	if err := orders.Decode(&f); err != io.EOF {
+		return fmt.Errorf("a fleet has one order: %w", err)
+	}
+	return nil
+}
+
+// connect begins to connect the fleet from another process. The function returned ends that.
+func (f fleet) connect(b *testing.B) func() {
+	b.Helper()
+	child := exec.Command(os.Args[0])
+	child.Env, child.Stderr = append(os.Environ(), fleetEnv+"=1"), os.Stderr
+	in, err := child.StdinPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err == nil {
+		err = json.NewEncoder(in).Encode(f)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		_ = in.Close()
+		if err := child.Wait(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

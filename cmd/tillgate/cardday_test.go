@@ -71,7 +71,7 @@ const (
 )
 
 // deckCardOf finds a card of the sandbox's.
-func deckCardOf(t *testing.T, deck []devCard, pan string) devCard {
+func deckCardOf(t testing.TB, deck []devCard, pan string) devCard {
 	t.Helper()
 	for _, c := range deck {
 		if c.PAN == pan {
@@ -178,7 +178,7 @@ func TestChipMakesTheWorkedExample(t *testing.T) {
 var lastATC atomic.Int64
 
 // present is a card as a terminal reads it for an amount. Its PIN is given when it was asked for.
-func present(t *testing.T, c devCard, entry payment.EntryMode, pin string, minor int64, currency int) uqpay.Reading {
+func present(t testing.TB, c devCard, entry payment.EntryMode, pin string, minor int64, currency int) uqpay.Reading {
 	t.Helper()
 	r := uqpay.Reading{Entry: entry}
 	var err error

@@ -27,7 +27,7 @@ type running struct {
 func noEnv(string) string { return "" }
 
 // startDev runs dev on a data folder until the test stops it, and waits for dev.json.
-func startDev(t *testing.T, data string, args ...string) running {
+func startDev(t testing.TB, data string, args ...string) running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := running{page: &bytes.Buffer{}, errs: &bytes.Buffer{}}

@@ -55,7 +55,7 @@ func newMetrics() *metrics {
 		m.dropped.WithLabelValues(string(why))
 	}
 	for _, result := range []notify.Result{notify.Accepted, notify.Failed, notify.GivenUp} {
-		for _, protocol := range []string{"uqpay", "upay"} {
+		for _, protocol := range []string{"uqpay", "upay", "iotpay"} {
 			m.notices.WithLabelValues(protocol, string(result))
 		}
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // iotTill is a till of dev's Canadian merchant.
-func (r running) iotTill(t *testing.T) *iotpay.Client {
+func (r running) iotTill(t testing.TB) *iotpay.Client {
 	t.Helper()
 	key, err := iotpay.NewKey(r.info.IOTPay.Key)
 	if err != nil {
