@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"testing"
 	"time"
@@ -81,12 +82,31 @@ func BenchmarkIdle(b *testing.B) {
 	}
 	for b.Loop() {
 		before := memory()
+		debug.FreeOSMemory()
+		resident := residentMemory(b)
 		hangUp := f.connect(b)
 		r.until("the terminals to be connected", func() bool { return r.server.channel.Connected() == terminals })
+		b.ReportMetric(float64(residentMemory(b)-resident)/terminals/1024, "first-resident-KiB/terminal") // With what is not collected yet.
 		b.ReportMetric(float64(memory()-before)/terminals/1024, "KiB/terminal")
+		debug.FreeOSMemory()
+		b.ReportMetric(float64(residentMemory(b)-resident)/terminals/1024, "resident-KiB/terminal")
 		hangUp()
 		r.until("the lines to end", func() bool { return r.server.channel.Connected() == 0 })
 	}
+}
+
+// residentMemory is this process's, in bytes.
+func residentMemory(b *testing.B) uint64 {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	var size, pages uint64
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &size, &pages)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pages * uint64(os.Getpagesize())
 }
 
 // A fleet is terminals that connect and stay idle.

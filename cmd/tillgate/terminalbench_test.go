@@ -13,7 +13,8 @@ import (
 )
 
 // BenchmarkTerminalInBetween is what a terminal between till and server costs: a chip sale with PIN over IOT Pay, from the till's call to its
-// answer, with the terminal's automatic customer in between, and in turns with it the same sale over UQPAY, where the till has the card itself.
+// answer, with the terminal's automatic customer in between, and in turns with it the same sale over UQPAY, where the till has the card itself. More
+// than 400 sales would wait for the limit of calls a minute that UQPAY sets its callers.
 func BenchmarkTerminalInBetween(b *testing.B) {
 	dev := startDev(b, b.TempDir(), "--customer", "approve")
 	iot, ctx, account := dev.iotTill(b), b.Context(), dev.info.UQPAY
