@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/payment"
 )
 
@@ -253,7 +254,7 @@ func (s *Sender) send(base context.Context, n payment.Notice, state host) host {
 	if err != nil {
 		if base.Err() == nil {
 			s.cfg.Log.Error("claim notice", "merchant", n.Merchant, "notice", n.ID, "err", err)
-			sleep(base, storePause) // It would be tried again at once.
+			_ = wait.For(base, storePause) // It would be tried again at once.
 		}
 		return fresh
 	}
@@ -276,16 +277,6 @@ func (s *Sender) send(base context.Context, n payment.Notice, state host) host {
 	}
 	s.settle(keep, p, n, a, start)
 	return a.host
-}
-
-// sleep waits unless ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // settle records what came of a try.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tillgate/tillgate/internal/fault"
+	"github.com/tillgate/tillgate/internal/wait"
 )
 
 const (
@@ -74,7 +75,7 @@ func (l *Link) hold(ctx context.Context, slot int) {
 		pause := l.pause(try)
 		try++
 		l.cfg.Log.Warn("cardhost: line lost", "address", address, "line", slot, "error", err, "again_in", pause)
-		sleep(ctx, pause)
+		_ = wait.For(ctx, pause) // The loop looks at ctx itself.
 	}
 }
 
@@ -86,15 +87,6 @@ func (l *Link) pause(try int) time.Duration {
 		return longest
 	}
 	return longest/2 + longest/2*time.Duration(b[0])/255
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
 
 func dial(ctx context.Context, address string) (net.Conn, error) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/payment"
 )
 
@@ -335,12 +336,5 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 	if c.Sleep != nil {
 		return c.Sleep(ctx, d)
 	}
-	pause := time.NewTimer(d)
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return wait.For(ctx, d)
 }

@@ -27,7 +27,7 @@ func (s *Server) drive(caller payment.Caller, p payment.Payment) <-chan struct{}
 		defer close(done)
 		ctx, cancel := context.WithTimeout(context.Background(), s.hold())
 		defer cancel()
-		release := context.AfterFunc(s.untilStopping(), cancel) // Whoever has read no card is free to go.
+		release := context.AfterFunc(s.stop.Context(s.Stopping), cancel) // Whoever has read no card is free to go.
 		defer release()
 		r, err := s.atTerminal(ctx, cancel, caller, p)
 		s.terminalDone(caller, p, r, err)
@@ -131,7 +131,7 @@ func (s *Server) sellByCard(c *call, cmd payment.SaleCommand) (payment.View, err
 
 	ctx, cancel := context.WithTimeout(c.r.Context(), s.hold())
 	defer cancel()
-	release := context.AfterFunc(s.untilStopping(), func() { time.AfterFunc(stopGrace, cancel) })
+	release := context.AfterFunc(s.stop.Context(s.Stopping), func() { time.AfterFunc(stopGrace, cancel) })
 	defer release()
 	select {
 	case <-done:

@@ -2,7 +2,6 @@ package iotpay
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/payment"
 )
 
@@ -38,8 +38,7 @@ type Server struct {
 
 	memory remembered
 	sales  sync.WaitGroup // Card orders at terminals.
-	once   sync.Once
-	until  context.Context // See untilStopping.
+	stop   wait.Stop
 }
 
 const (
@@ -165,28 +164,6 @@ func (s *Server) login(c *call, name, device string) (payment.Caller, error) {
 		access.Note(c.r.Context(), slog.String("tid", caller.Terminal.PublicID))
 	}
 	return caller, err
-}
-
-// untilStopping is the context that ends when Stopping is closed. There is one for all.
-func (s *Server) untilStopping() context.Context {
-	s.once.Do(func() {
-		s.until = context.Background()
-		if s.Stopping == nil {
-			return
-		}
-		ctx, cancel := context.WithCancel(s.until)
-		s.until = ctx
-		select {
-		case <-s.Stopping:
-			cancel() // It has begun to stop already.
-		default:
-			go func() {
-				<-s.Stopping
-				cancel()
-			}()
-		}
-	})
-	return s.until
 }
 
 func send(w http.ResponseWriter, body []byte) {

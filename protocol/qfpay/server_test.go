@@ -415,7 +415,7 @@ func (r *rig) start(content string) <-chan Response {
 	return answer
 }
 
-func wait(t *testing.T, c <-chan Response) Response {
+func await(t *testing.T, c <-chan Response) Response {
 	t.Helper()
 	select {
 	case r := <-c:
@@ -454,7 +454,7 @@ func TestTwoAtOnce(t *testing.T) {
 	if got := r.ask("{func_type:5001}"); got != done {
 		t.Errorf("cancel: %+v", got)
 	}
-	if got := wait(t, first); got.Code != CodeCancelled {
+	if got := await(t, first); got.Code != CodeCancelled {
 		t.Errorf("the first sale: %+v", got)
 	}
 	r.desk.onSale, r.desk.started = nil, nil
@@ -480,7 +480,7 @@ func TestCancel(t *testing.T) {
 		<-finish
 		r.desk.onCancel = nil
 		r.ask("{func_type:5001}")
-		wait(t, first)
+		await(t, first)
 	})
 	t.Run("a sale that the Desk is only being handed", func(t *testing.T) {
 		t.Parallel()
@@ -497,7 +497,7 @@ func TestCancel(t *testing.T) {
 		if got := r.ask("{func_type:5001}"); got != done {
 			t.Errorf("cancel: %+v", got)
 		}
-		if got := wait(t, first); got.Code != CodeCancelled {
+		if got := await(t, first); got.Code != CodeCancelled {
 			t.Errorf("the sale: %+v", got)
 		}
 	})
@@ -534,7 +534,7 @@ func TestCancel(t *testing.T) {
 			if got := r.ask("{func_type:5001}"); got.Code != tc.want {
 				t.Errorf("cancel: %+v", got)
 			}
-			wait(t, first)
+			await(t, first)
 		})
 	}
 	t.Run("a cancel that comes late does not end the next sale", func(t *testing.T) {
@@ -546,13 +546,13 @@ func TestCancel(t *testing.T) {
 		r.ask("{func_type:5001}")
 		r.desk.onCancel = nil
 		r.ask("{func_type:5001}")
-		wait(t, first)
+		await(t, first)
 		second := r.start("{func_type:1001,amt:10,channel:card_payment,out_trade_no:B}")
 		if err := r.desk.Cancel(context.Background(), names[0]); !errors.Is(err, ErrNotRunning) {
 			t.Errorf("the first sale's name cancels the second: %v", err)
 		}
 		r.ask("{func_type:5001}")
-		wait(t, second)
+		await(t, second)
 	})
 	t.Run("a refund", func(t *testing.T) {
 		t.Parallel()
@@ -570,7 +570,7 @@ func TestCancel(t *testing.T) {
 		if got := r.ask("{func_type:5001}"); got != done {
 			t.Errorf("cancel: %+v", got)
 		}
-		if got := wait(t, first); got.Code != CodeCancelled {
+		if got := await(t, first); got.Code != CodeCancelled {
 			t.Errorf("the refund: %+v", got)
 		}
 	})
@@ -634,7 +634,7 @@ func TestTimeLimits(t *testing.T) {
 			}
 			r.desk.onCancel = nil
 			r.ask("{func_type:5001}")
-			wait(t, first)
+			await(t, first)
 		})
 	})
 	t.Run("waiting for orders has a limit", func(t *testing.T) {
@@ -647,7 +647,7 @@ func TestTimeLimits(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		r.ask("{func_type:5001}")
-		wait(t, first)
+		await(t, first)
 	})
 }
 
@@ -658,7 +658,7 @@ func TestOutTradeNoAgain(t *testing.T) {
 	const sale = "{func_type:1001,amt:10,channel:card_payment,out_trade_no:A}"
 	first := r.start(sale)
 	r.ask("{func_type:5001}")
-	wait(t, first)
+	await(t, first)
 	r.desk.onSale, r.desk.started = nil, nil
 	if got := r.ask(sale); got.Code != CodeOK {
 		t.Errorf("after a cancel: %+v", got)
@@ -697,7 +697,7 @@ func TestInquiryAboutReusedNumber(t *testing.T) {
 	r.desk.onFind = func(InquiryRequest) (Trade, error) {
 		if asked++; asked == 1 {
 			r.ask("{func_type:5001}")
-			wait(t, first)
+			await(t, first)
 			return old, nil
 		}
 		return Trade{}, payment.ErrNotFound

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/terminal"
 )
 
@@ -288,12 +289,5 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 	if c.Sleep != nil {
 		return c.Sleep(ctx, d)
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return wait.For(ctx, d)
 }

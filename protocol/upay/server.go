@@ -11,12 +11,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/tillgate/tillgate/internal/access"
 	"github.com/tillgate/tillgate/internal/strictjson"
+	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/money"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/terminal"
@@ -46,8 +46,7 @@ type Server struct {
 	Now                                            func() time.Time // Nil is time.Now.
 	Rand                                           io.Reader        // Nil is crypto/rand's.
 
-	once  sync.Once
-	until context.Context // See untilStopping.
+	stop wait.Stop
 }
 
 // MACs makes keyed hashes, one key for each purpose.
@@ -476,7 +475,7 @@ func (s *Server) nonce() ([]byte, error) {
 
 // sell takes an order and holds the caller until done holds, wait is over, or the server stops.
 func (s *Server) sell(c *call, cmd payment.SaleCommand, wait time.Duration, done func(payment.View) bool) (payment.View, error) {
-	ctx, stop := s.held(c.r.Context())
+	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
 	start := time.Now()
 	cmd.Wait = wait
@@ -510,38 +509,6 @@ func (s *Server) taken(c *call, key payment.Key, request []byte) (payment.Kept, 
 		err = payment.ErrUnavailable
 	}
 	return kept, err
-}
-
-// held is a context that also ends when the server stops.
-func (s *Server) held(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	if s.Stopping == nil {
-		return ctx, cancel
-	}
-	select {
-	case <-s.Stopping:
-		cancel() // It has begun to stop already.
-		return ctx, cancel
-	default:
-	}
-	release := context.AfterFunc(s.untilStopping(), cancel)
-	return ctx, func() {
-		release()
-		cancel()
-	}
-}
-
-// untilStopping is the context that ends when Stopping is closed. There is one for all who are held, so that none needs a goroutine of its own.
-func (s *Server) untilStopping() context.Context {
-	s.once.Do(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		s.until = ctx
-		go func() {
-			<-s.Stopping
-			cancel()
-		}()
-	})
-	return s.until
 }
 
 // sold answers a pay or precreate.
@@ -673,7 +640,7 @@ func (s *Server) refund(c *call) (*Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := s.held(c.r.Context())
+	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
 	wait := cmp.Or(s.RefundWait, refundWait)
 	cmd := payment.RefundCommand{Caller: c.entry.Caller, Key: refundKey(order.ID, r.RefundRequestNo), Request: nonce, Payment: order.ID,
@@ -792,7 +759,7 @@ func (s *Server) close(c *call, clientSN string) (payment.View, []payment.Operat
 
 // undone waits until what a cancel must undo is undone, and reads the order again.
 func (s *Server) undone(c *call, id payment.ID) (payment.View, []payment.Operation, error) {
-	ctx, stop := s.held(c.r.Context())
+	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
 	_, err := s.Core.Await(ctx, c.entry.Merchant, id, cmp.Or(s.CancelWait, cancelWait), func(v payment.View) bool { return v.Attempt.State != payment.Reversing })
 	if err != nil && ctx.Err() == nil {

@@ -254,7 +254,7 @@ func (s *Server) gatewayReturn(w http.ResponseWriter, r *http.Request) {
 		s.explain(c, err)
 		return
 	}
-	ctx, stop := s.held(r.Context())
+	ctx, stop := s.stop.Hold(r.Context(), s.Stopping)
 	defer stop()
 	if now, err := s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, returnWait, func(v payment.View) bool { return v.Payment.State != payment.Open }); err == nil {
 		v = now

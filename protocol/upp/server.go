@@ -2,20 +2,18 @@ package upp
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/internal/peer"
+	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/payment"
 )
 
@@ -35,8 +33,7 @@ type Server struct {
 	Now        func() time.Time // For what a widget's start tells of its end; nil is time.Now.
 	Rand       io.Reader        // For a widget's start; nil is that of crypto/rand.
 
-	once  sync.Once
-	until context.Context // See untilStopping.
+	stop wait.Stop
 }
 
 // call is a request that has been routed and whose caller is known.
@@ -141,7 +138,7 @@ func match(pattern, path []string) (reference string, ok bool) {
 
 // authenticate finds the caller by its bearer token (§2).
 func (s *Server) authenticate(r *http.Request) (payment.Caller, string, error) {
-	host, ip := remote(r.RemoteAddr)
+	host, ip := peer.Address(r.RemoteAddr)
 	token, ok := ParseBearer(r.Header.Get("Authorization"))
 	if !ok {
 		return payment.Caller{}, "", Refuse(FailUnauthorised, "Send the header: Authorization: Bearer <token>.")
@@ -150,53 +147,13 @@ func (s *Server) authenticate(r *http.Request) (payment.Caller, string, error) {
 	if err != nil {
 		return payment.Caller{}, "", err
 	}
-	if !allowedIP(caller.Credential.Profile.AllowedIPs, ip) {
+	if !peer.Allows(caller.Credential.Profile.AllowedIPs, ip) {
 		return payment.Caller{}, "", Refuse(FailForbidden, "This token is not accepted from %s.", host)
 	}
 	if caller.Terminal.ID == 0 { // The token alone says which terminal it is (§2); without one there is no business day either.
 		return payment.Caller{}, "", Refuse(FailForbidden, "This token belongs to no terminal; make one that does.")
 	}
 	return caller, host, nil
-}
-
-// remote is the address of a caller, as text and, unless the connection has none, as an address. IPv4 has one form only, and no zone counts.
-func remote(address string) (string, netip.Addr) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host, netip.Addr{}
-	}
-	ip = ip.Unmap().WithZone("")
-	return ip.String(), ip
-}
-
-// allowedIP reports whether a list of addresses and prefixes holds an address. An empty list holds all; what cannot be read holds none.
-func allowedIP(list string, ip netip.Addr) bool {
-	if list == "" {
-		return true
-	}
-	if !ip.IsValid() {
-		return false
-	}
-	const mapped = 96 // Bits in front of an IPv4 address that is written as IPv6.
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		if prefix, err := netip.ParsePrefix(entry); err == nil {
-			if prefix.Addr().Is4In6() && prefix.Bits() >= mapped {
-				prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mapped)
-			}
-			if prefix.Contains(ip) {
-				return true
-			}
-		}
-		if one, err := netip.ParseAddr(entry); err == nil && one.Unmap().WithZone("") == ip {
-			return true
-		}
-	}
-	return false
 }
 
 // body reads the body of a POST: as JSON and not too long (§2, §3.0).
@@ -272,7 +229,7 @@ func (s *Server) fetch(c *call) error {
 		return err
 	}
 	poll := c.r.URL.Query().Get("waitForCompletion") == "true"
-	ctx, stop := s.polling(c.r.Context())
+	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
 	limit := cmp.Or(s.PollWait, pollWait)
 	if op != nil {
@@ -308,38 +265,6 @@ func polled(pending bool) int {
 		return http.StatusAccepted
 	}
 	return http.StatusOK
-}
-
-// polling is a context that also ends when the server stops.
-func (s *Server) polling(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	if s.Stopping == nil {
-		return ctx, cancel
-	}
-	select {
-	case <-s.Stopping:
-		cancel() // It has begun to stop already.
-		return ctx, cancel
-	default:
-	}
-	release := context.AfterFunc(s.untilStopping(), cancel)
-	return ctx, func() {
-		release()
-		cancel()
-	}
-}
-
-// untilStopping is the context that ends when Stopping is closed. There is one for all who poll, so that none needs a goroutine of its own.
-func (s *Server) untilStopping() context.Context {
-	s.once.Do(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		s.until = ctx
-		go func() {
-			<-s.Stopping
-			cancel()
-		}()
-	})
-	return s.until
 }
 
 // cancel is E5. An unknown reference is refused, and remembered: a purchase that comes later with it is never charged (§3.7).

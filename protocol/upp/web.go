@@ -102,7 +102,7 @@ func (s *Server) complete(c *call) error {
 	if echo.SaleType != SaleWebsite || final(v) {
 		return s.answerPurchase(c, v, http.StatusOK)
 	}
-	ctx, stop := s.polling(c.r.Context())
+	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
 	now, err := s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, cmp.Or(s.PollWait, completeWait), final)
 	if err == nil {

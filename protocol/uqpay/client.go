@@ -21,6 +21,7 @@ import (
 
 	"github.com/tillgate/tillgate/card"
 	"github.com/tillgate/tillgate/emv"
+	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/payment"
 )
 
@@ -120,14 +121,7 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 	if c.Sleep != nil {
 		return c.Sleep(ctx, d)
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return wait.For(ctx, d)
 }
 
 func (c *Client) random(b []byte) error {

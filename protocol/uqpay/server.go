@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/internal/peer"
 	"github.com/tillgate/tillgate/payment"
 )
 
@@ -110,7 +110,7 @@ var routes = []struct {
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &call{w: w, r: r, now: s.Now().UTC()}
-	c.host, c.ip = remote(r.RemoteAddr)
+	c.host, c.ip = peer.Address(r.RemoteAddr)
 	if err := s.trace(c); err != nil {
 		s.fail(c, err)
 		return
@@ -215,46 +215,6 @@ func (s *Server) enter(c *call) error {
 	}
 	access.Note(c.r.Context(), slog.Int64("merchant", int64(c.caller.Merchant.ID)))
 	return nil
-}
-
-// remote is the address of a caller, as text and, unless the connection has none, as an address. IPv4 has one form only, and no zone counts.
-func remote(address string) (string, netip.Addr) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return host, netip.Addr{}
-	}
-	ip = ip.Unmap().WithZone("")
-	return ip.String(), ip
-}
-
-// allowedIP reports whether a list of addresses and prefixes holds an address. An empty list holds all; what cannot be read holds none.
-func allowedIP(list string, ip netip.Addr) bool {
-	if list == "" {
-		return true
-	}
-	if !ip.IsValid() {
-		return false
-	}
-	const mapped = 96 // Bits in front of an IPv4 address that is written as IPv6.
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		if prefix, err := netip.ParsePrefix(entry); err == nil {
-			if prefix.Addr().Is4In6() && prefix.Bits() >= mapped {
-				prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-mapped)
-			}
-			if prefix.Contains(ip) {
-				return true
-			}
-		}
-		if one, err := netip.ParseAddr(entry); err == nil && one.Unmap().WithZone("") == ip {
-			return true
-		}
-	}
-	return false
 }
 
 // flights are the POSTs under way in this process, by account and key (§6).

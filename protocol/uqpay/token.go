@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tillgate/tillgate/internal/peer"
 	"github.com/tillgate/tillgate/payment"
 )
 
@@ -105,7 +106,7 @@ func (s *Server) token(c *call) (*reply, error) {
 	if !goodKey(caller.Credential.Profile.APIKeys, keyHash(s.Vault, client, key)) {
 		return nil, errBadAPIKey
 	}
-	if !allowedIP(caller.Credential.Profile.AllowedIPs, c.ip) {
+	if !peer.Allows(caller.Credential.Profile.AllowedIPs, c.ip) {
 		return nil, errAddress
 	}
 	if !caller.Credential.Profile.NoRateLimit {
@@ -183,7 +184,7 @@ func (s *Server) authenticate(c *call) error {
 			return err
 		}
 	}
-	if !allowedIP(caller.Credential.Profile.AllowedIPs, c.ip) {
+	if !peer.Allows(caller.Credential.Profile.AllowedIPs, c.ip) {
 		return errAddress
 	}
 	c.client, c.caller, c.clientID = caller, caller, claims.ClientID
