@@ -56,7 +56,49 @@ func openRaw(t *testing.T, cfg Config) *sql.DB {
 	return db
 }
 
-// TestUpgrade brings a database with rows from the tables before the registry of terminals up to date.
+// A payment as it was stored before 0006: each column has a value of its own where its CHECKs allow that.
+const (
+	oldPayment = `INSERT INTO payments (merchant_id, id, version, state, protocol, key_scope, key, credential_id, store_id, terminal_id, number_prefix,
+number_digits, currency, amount, tip, method, flow, attempt_id, authorize_only, retryable, captured, reserved, refunded, fee, fee_returned,
+fee_millionths, fee_fixed, zone, cut_off, failure, failure_text, created_at, modified_at, expires_at, paid_at, business_day, due_at, echo, reference)
+VALUES (1, 2, 3, 'open', 'upp', 'scope', 'key', 4, 5, 6, '8010', 12, 'AUD', 1250, 50, 'alipay', 'code', 7, 0, 1, 1200, 800, 700, 18, 0, 14000, 10,
+'UTC', 20, 'failure', 'its text', 21, 22, 23, 24, 20260414, 25, 'echo', 'reference')`
+	oldOperation = `INSERT INTO operations (merchant_id, payment_id, id, version, kind, state, target_id, key_scope, key, number, round, acquirer, currency,
+amount, rest, failure, failure_text, result, business_day, created_at, settled_at, due_at, owner, tries, flagged, echo, sent_at, card, sealed)
+VALUES (1, 2, 7, 8, 'sale', 'sent', 9, 'scope', 'key', '801000000007', 10, 'wallet', 'AUD', 1250, 0, 'failure', 'its text', '{}', 20260414, 11, 12, 13,
+14, 15, 1, 'echo', 16, '{"last":1}', 'ab12')`
+	oldEntry = `INSERT INTO ledger_entries (merchant_id, payment_id, operation_id, currency, acquirer, business_day, receivable, payable, fees, tips, posted_at)
+VALUES (1, 2, 7, 'AUD', 'wallet', 20260414, 1250, -1182, -18, -50, 26)`
+)
+
+// oldRows is a payment's rows with the names of their columns.
+func oldRows(t *testing.T, db *sql.DB) []map[string]string {
+	t.Helper()
+	var list []map[string]string
+	for _, table := range []string{"payments", "operations", "ledger_entries"} {
+		rows, err := db.QueryContext(t.Context(), `SELECT * FROM `+table)
+		wantNone(t, err)
+		columns, err := rows.Columns()
+		wantNone(t, err)
+		for rows.Next() {
+			values, into := make([]string, len(columns)), make([]any, len(columns))
+			for i := range values {
+				into[i] = &values[i]
+			}
+			wantNone(t, rows.Scan(into...))
+			row := map[string]string{"": table}
+			for i, name := range columns {
+				row[name] = values[i]
+			}
+			list = append(list, row)
+		}
+		wantNone(t, rows.Err())
+		wantNone(t, rows.Close())
+	}
+	return list
+}
+
+// TestUpgrade brings a database with rows from before the registry of terminals up to date, and loses nothing of a payment.
 func TestUpgrade(t *testing.T) {
 	eachEngine(t, func(t *testing.T, cfg Config, d goose.Dialect) {
 		db := openRaw(t, cfg)
@@ -75,13 +117,18 @@ func TestUpgrade(t *testing.T) {
 			`INSERT INTO directory (kind, id, merchant_id, ref) VALUES ('merchant', '100', 1, 0), ('terminal', '10000000', 1, 3)`,
 			`INSERT INTO notices (merchant_id, id, payment_id, protocol, event, url, endpoint_id, signer, body, due_at, tries, outcome, settled_at)
 VALUES (1, 4, 9, 'upay', 'paid', 'https://till.example/', 0, '', '{}', 1000, 0, '', 0)`,
+			oldPayment, oldOperation, oldEntry,
 		} {
 			if _, err := db.ExecContext(t.Context(), text); err != nil {
 				t.Fatal(err)
 			}
 		}
+		before := oldRows(t, db)
 		if _, err := p.Up(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+		if d := cmp.Diff(before, oldRows(t, db)); d != "" || len(before) != 3 {
+			t.Errorf("rows of a payment (-before +after):\n%s", d)
 		}
 		rows, err := db.QueryContext(t.Context(), `SELECT kind, id, ref FROM directory ORDER BY kind`)
 		wantNone(t, err)
@@ -100,6 +147,10 @@ VALUES (1, 4, 9, 'upay', 'paid', 'https://till.example/', 0, '', '{}', 1000, 0, 
 			`INSERT INTO directory (kind, id, merchant_id, ref) VALUES ('identity', 'uqpay:10000000', 1, 5)`: true,
 			`INSERT INTO directory (kind, id, merchant_id, ref) VALUES ('terminal', '10000000', 1, 6)`:       false,
 			`INSERT INTO directory (kind, id, merchant_id, ref) VALUES ('nonsense', '1', 1, 6)`:              false,
+			`UPDATE payments SET state = 'captured'`:                                                         true,
+			`UPDATE payments SET state = 'nonsense'`:                                                         false,
+			`UPDATE operations SET kind = 'nonsense'`:                                                        false,
+			`UPDATE operations SET state = 'nonsense'`:                                                       false,
 		} {
 			if _, err := db.ExecContext(t.Context(), text); (err == nil) != want {
 				t.Errorf("%s: got %v", text, err)

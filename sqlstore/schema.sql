@@ -171,9 +171,12 @@ CREATE TABLE operations (
     payment_id   BIGINT NOT NULL,
     id           BIGINT NOT NULL,
     version      BIGINT NOT NULL,
-    kind         TEXT   NOT NULL CHECK (kind IN ('sale', 'authorize', 'capture', 'void', 'reversal', 'refund', 'cancel', 'close')),
+    kind         TEXT   NOT NULL
+                 CHECK (kind = 'sale' OR kind = 'authorize' OR kind = 'capture' OR kind = 'refund' OR
+                        kind = 'reversal' OR kind = 'void' OR kind = 'cancel' OR kind = 'close'),
     state        TEXT   NOT NULL
-                 CHECK (state IN ('created', 'sent', 'waiting', 'approved', 'declined', 'unknown', 'reversing', 'reversed')),
+                 CHECK (state = 'approved' OR state = 'sent' OR state = 'declined' OR state = 'waiting' OR
+                        state = 'unknown' OR state = 'reversing' OR state = 'reversed' OR state = 'created'),
     target_id    BIGINT NOT NULL,
     key_scope    TEXT   NOT NULL,
     key          TEXT   NOT NULL,
@@ -193,7 +196,10 @@ CREATE TABLE operations (
     owner        BIGINT NOT NULL,
     tries        BIGINT NOT NULL,
     flagged      BIGINT NOT NULL CHECK (flagged IN (0, 1)),
-    echo         TEXT   NOT NULL, sent_at BIGINT NOT NULL DEFAULT 0, card    TEXT   NOT NULL DEFAULT '', sealed  TEXT   NOT NULL DEFAULT '',
+    echo         TEXT   NOT NULL,
+    sent_at      BIGINT NOT NULL,
+    card         TEXT   NOT NULL,
+    sealed       TEXT   NOT NULL,
     PRIMARY KEY (merchant_id, payment_id, id),
     FOREIGN KEY (merchant_id, payment_id) REFERENCES payments (merchant_id, id) DEFERRABLE INITIALLY DEFERRED
 );
@@ -225,7 +231,9 @@ CREATE TABLE payments (
     merchant_id    BIGINT NOT NULL,
     id             BIGINT NOT NULL,
     version        BIGINT NOT NULL,
-    state          TEXT   NOT NULL CHECK (state IN ('open', 'authorized', 'captured', 'declined', 'cancelled', 'voided', 'expired')),
+    state          TEXT   NOT NULL
+                   CHECK (state = 'captured' OR state = 'open' OR state = 'declined' OR state = 'authorized' OR
+                          state = 'cancelled' OR state = 'expired' OR state = 'voided'),
     protocol       TEXT   NOT NULL,
     key_scope      TEXT   NOT NULL,
     key            TEXT   NOT NULL,
@@ -259,7 +267,8 @@ CREATE TABLE payments (
     paid_at        BIGINT NOT NULL,
     business_day   BIGINT NOT NULL,
     due_at         BIGINT NOT NULL,
-    echo           TEXT   NOT NULL, reference TEXT NOT NULL DEFAULT '',
+    echo           TEXT   NOT NULL,
+    reference      TEXT   NOT NULL,
     PRIMARY KEY (merchant_id, id)
 );
 

@@ -619,3 +619,31 @@ func TestOddPath(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNoTablesOnTheWay checks that no statement of a payment makes SQLite build a table of its own for the time that it runs, as an IN of three
+// values in a CHECK does: each costs as much as a row.
+func TestNoTablesOnTheWay(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	ephemeral := func(text string) bool {
+		found := false
+		if err := s.read(t.Context(), func(r *reader) error {
+			return r.query(func(r *row) error {
+				r.int() // The address.
+				found = r.text() == "OpenEphemeral" || found
+				return nil
+			}, "EXPLAIN "+parameter.ReplaceAllString(text, "1"))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	for _, text := range []string{insertKey, keepAnswer, insertPayment, insertOperation, updatePayment, updateOperation, insertEntry} {
+		if ephemeral(text) {
+			t.Errorf("%s\nbuilds a table", text)
+		}
+	}
+	if text := "SELECT 1 FROM payments WHERE amount IN (1, 2, 3)"; !ephemeral(text) {
+		t.Errorf("%s\nbuilds none, so that this test cannot fail", text)
+	}
+}
