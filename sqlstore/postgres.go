@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -41,8 +42,11 @@ const (
 	keepAlive = 15 * time.Second
 	// lostTries is how often work is begun again after its connection was lost before anything of it could be durable.
 	lostTries = 2
-	// committers is how many connections commit in groups: while some wait for the disk, others work. More make the groups smaller.
-	committers = 4
+	// helpers is how many connections stand beside the one that commits in groups. It works alone as long as it keeps up: the larger the
+	// groups, the less a payment costs the server (docs/performance.md). When it has not come for more work for helpAfter, since the disk
+	// is slow, a row is locked or a connection stalls, they take what waits.
+	helpers   = 3
+	helpAfter = 20 * time.Millisecond
 	// askers is how many connections ask what needs no transaction. What waits is sent together, so one would nearly do; a second one
 	// answers while the first is held up.
 	askers = 2
@@ -133,6 +137,8 @@ type postgresEngine struct {
 	patience  time.Duration // exchangeMax, except in tests.
 	slots     chan struct{} // One for each connection of a piece of work.
 	bursts    chan *burst
+	taken     atomic.Int64  // When the last group was taken from bursts, in Unix nanoseconds.
+	quit      chan struct{} // Closed: no more bursts come.
 	questions chan *question
 	groups    sync.WaitGroup // Committers and askers.
 	working   sync.WaitGroup // Work that has begun.
@@ -153,7 +159,7 @@ func openPostgres(ctx context.Context, cfg Config, d *dialect) (*postgresEngine,
 		return nil, err
 	}
 	e := &postgresEngine{config: config, patience: exchangeMax, slots: make(chan struct{}, connsMax), bursts: make(chan *burst, queueMax),
-		questions: make(chan *question, queueMax)}
+		questions: make(chan *question, queueMax), quit: make(chan struct{})}
 	conn, err := e.connect(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
@@ -163,8 +169,9 @@ func openPostgres(ctx context.Context, cfg Config, d *dialect) (*postgresEngine,
 		return nil, fmt.Errorf("database %s on %s: %w", config.Database, config.Host, err)
 	}
 	e.idle = append(e.idle, conn)
-	for range committers { // close waits for them.
-		e.groups.Go((&committer{engine: e}).run)
+	e.groups.Go((&committer{engine: e}).run) // close waits for it and for those that follow.
+	for range helpers {
+		e.groups.Go((&committer{engine: e}).help)
 	}
 	for range askers {
 		e.groups.Go((&asker{engine: e}).run)
@@ -354,6 +361,7 @@ func (e *postgresEngine) close() error {
 		e.mu.Unlock()
 		e.working.Wait()
 		close(e.bursts) // Nobody is left who could send one.
+		close(e.quit)
 		close(e.questions)
 		e.groups.Wait()
 		for _, c := range e.idle {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/tillgate/tillgate/internal/fault"
 	"github.com/tillgate/tillgate/payment"
@@ -38,10 +39,45 @@ type committer struct {
 // run works until the queue is closed.
 func (c *committer) run() {
 	for b := range c.engine.bursts {
-		c.group = gather(c.group[:0], b, c.engine.bursts)
-		c.serve()
-		clear(c.group)
+		c.take(b)
 	}
+	c.close()
+}
+
+// help works while bursts wait for longer than they should, until the queue is closed.
+func (c *committer) help() {
+	look := time.NewTicker(helpAfter)
+	defer look.Stop()
+	for {
+		select {
+		case <-c.engine.quit:
+			c.run() // What is left.
+			return
+		case <-look.C:
+		}
+		for time.Since(time.Unix(0, c.engine.taken.Load())) > helpAfter {
+			select {
+			case b, ok := <-c.engine.bursts:
+				if ok {
+					c.take(b)
+					continue
+				}
+			default:
+			}
+			break
+		}
+	}
+}
+
+// take serves a burst and all that wait beside it.
+func (c *committer) take(first *burst) {
+	c.engine.taken.Store(time.Now().UnixNano())
+	c.group = gather(c.group[:0], first, c.engine.bursts)
+	c.serve()
+	clear(c.group)
+}
+
+func (c *committer) close() {
 	if c.conn != nil {
 		c.conn.close()
 	}

@@ -837,3 +837,33 @@ func TestManyRows(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// TestHelpersTakeWhatWaits has only a helper: the connection that commits does not come for more work, as when its disk or its line is slow.
+func TestHelpersTakeWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := openURL(t, pgtest.URL(t))
+	whole := s.engine.(*postgresEngine)
+	e := &postgresEngine{config: whole.config, patience: whole.patience, bursts: make(chan *burst, 2), quit: make(chan struct{})}
+	e.groups.Go((&committer{engine: e}).help)
+	work := func(name string) *burst {
+		args := []any{int64(1), "test", name, "", int64(1), int64(0), int64(0), int64(0), ""}
+		b := &burst{steps: []step{{text: insertKey, args: args, must: true}}, done: make(chan struct{})}
+		e.bursts <- b
+		return b
+	}
+	first := work("while it is late")
+	<-first.done
+	last := work("at the end")
+	close(e.bursts)
+	close(e.quit)
+	e.groups.Wait()
+	<-last.done
+	for _, b := range []*burst{first, last} {
+		if b.err != nil || b.alone {
+			t.Errorf("got %v, alone %t", b.err, b.alone)
+		}
+	}
+	if !stored(t, s, "while it is late") || !stored(t, s, "at the end") {
+		t.Error("what a helper has committed is not stored")
+	}
+}

@@ -32,13 +32,13 @@ const (
 const (
 	// busyTimeout is how long a statement waits for another process. Nobody holds the write lock for longer than a group takes.
 	busyTimeout = 10 * time.Second
-	// checkpointPages is how much log gathers before it is copied into the database: 16 MiB. The writer does the copying itself, right
-	// after a commit: another connection could never copy the last page while there is load, and the log would grow without end. At four
-	// times SQLite's own value, a page that many payments share is copied and synced a quarter as often, and a restart still reads the
+	// checkpointPages is how much log gathers before it is copied into the database: 64 MiB. The writer does the copying itself, right
+	// after a commit: another connection could never copy the last page while there is load, and the log would grow without end. At sixteen
+	// times SQLite's own value, a page that many payments share is copied and synced that much more rarely, and a restart still reads the
 	// log in a fraction of a second.
-	checkpointPages = 4096
+	checkpointPages = 16384
 	// logBytesMax is what is left of a log that a slow reader made large, once it has been copied.
-	logBytesMax = 64 << 20
+	logBytesMax = 128 << 20
 	// Caches in KiB: the writer's holds the upper levels of all indexes and the pages of today's payments.
 	writerCache = 64 << 10
 	readerCache = 8 << 10
