@@ -17,6 +17,13 @@ type Acquirer interface {
 	Query(ctx context.Context, m Message) Answer
 }
 
+// Follower is an Acquirer that tells by itself, through Engine.Nudge, when an operation that waits for somebody has moved.
+type Follower interface {
+	Acquirer
+	// Following reports whether it hears of what moves, now. Then it is asked about such operations more rarely.
+	Following() bool
+}
+
 // Class says how a link behaves after silence. See remedies.
 type Class string
 

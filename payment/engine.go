@@ -83,8 +83,9 @@ const (
 	workersMax = 64
 	// undoGrace is how long a cancel waits for the acquirer to agree before it is answered; the undoing is owed in any case.
 	undoGrace = 500 * time.Millisecond
-	// rereadEvery is how often a waiter reads by itself, since signals may be lost.
+	// rereadEvery is how often a waiter reads by itself where signals may be lost, and rereadNet where they should not be.
 	rereadEvery = 10 * time.Second
+	rereadNet   = time.Minute
 	// amountMax is the largest amount of one payment in minor units: what DE 4 of ISO 8583 holds, and few enough that no ledger's sum overflows.
 	amountMax = 999_999_999_999
 	// onceLife is how long a key that is used once is remembered: longer than the day that such a key usually has in its scope.
@@ -809,33 +810,37 @@ func (e *Engine) Trail(ctx context.Context, m MerchantID, id ID) (View, []Operat
 
 // Await returns the payment as soon as done holds, and as it is when limit is over.
 func (e *Engine) Await(ctx context.Context, m MerchantID, id ID, limit time.Duration, done func(View) bool) (View, error) {
-	return await(ctx, e, m, id, limit, done, func(r Reader) (View, error) { return viewOf(r, m, id) })
+	return found(await(ctx, e, m, id, limit, done, func(r Reader) (View, error) { return viewOf(r, m, id) }))
 }
 
 // AwaitRefund is Await for a refund.
 func (e *Engine) AwaitRefund(ctx context.Context, m MerchantID, payment, id ID, limit time.Duration, done func(RefundView) bool) (RefundView, error) {
-	return await(ctx, e, m, payment, limit, done, func(r Reader) (RefundView, error) {
+	return found(await(ctx, e, m, payment, limit, done, func(r Reader) (RefundView, error) {
 		p, err := r.Payment(m, payment)
 		if err != nil {
 			return RefundView{}, err
 		}
 		op, err := r.Operation(m, payment, id)
 		return RefundView{Refund: op, Payment: p}, err
-	})
+	}))
 }
 
-// await subscribes, then reads, then waits, so that no change falls between; it reads again at the deadline, and every few seconds.
-func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit time.Duration, done func(V) bool, read func(Reader) (V, error)) (V, error) {
+// await subscribes, then reads, then waits, so that no change falls between; it reads again at the deadline, and now and then. Thousands wait here
+// at once: what waits keeps nothing of what it has read, and as little on its stack as can be.
+func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit time.Duration, done func(V) bool, read func(Reader) (V, error)) (*V, error) {
 	woken, end := e.cfg.Signal.Subscribe(m, id)
 	defer end()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	again := time.NewTicker(rereadEvery)
+	every := rereadNet
+	if e.cfg.Signal.Lossy() {
+		every = rereadEvery
+	}
+	again := time.NewTicker(every)
 	defer again.Stop()
 	for last := limit <= 0; ; {
-		var v V
-		err := e.cfg.Store.Read(ctx, func(r Reader) (err error) { v, err = read(r); return err })
-		if err != nil || last || done(v) {
+		v, err := look(ctx, e, last, done, read)
+		if err != nil || v != nil {
 			return v, err
 		}
 		select {
@@ -844,9 +849,28 @@ func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit tim
 		case <-deadline.C:
 			last = true
 		case <-ctx.Done():
-			return v, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
+}
+
+// look reads once, and returns what is wanted: something that is done, or anything the last time.
+func look[V any](ctx context.Context, e *Engine, last bool, done func(V) bool, read func(Reader) (V, error)) (*V, error) {
+	v := new(V)
+	err := e.cfg.Store.Read(ctx, func(r Reader) (err error) { *v, err = read(r); return err })
+	if err != nil || !last && !done(*v) {
+		return nil, err
+	}
+	return v, nil
+}
+
+// found is what a pointer leads to, or the zero value.
+func found[V any](v *V, err error) (V, error) {
+	if v == nil {
+		var none V
+		return none, err
+	}
+	return *v, err
 }
 
 func viewOf(r Reader, m MerchantID, id ID) (View, error) {

@@ -246,6 +246,8 @@ func (w *watched) UpdateOperation(op *payment.Operation) error {
 // deaf is a signal that loses everything.
 type deaf struct{}
 
+func (deaf) Lossy() bool { return true }
+
 func (deaf) Publish(payment.MerchantID, payment.ID) {}
 func (deaf) Subscribe(payment.MerchantID, payment.ID) (<-chan struct{}, func()) {
 	return make(chan struct{}), func() {}

@@ -17,6 +17,9 @@ var delays = []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Se
 // polls are the pauses between queries while the customer has still to act: a net below the acquirer's own events.
 var polls = []time.Duration{3 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute}
 
+// netPolls are the pauses beside an acquirer that tells by itself.
+var netPolls = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute}
+
 const (
 	// flagAfter is the number of tries after which people are told.
 	flagAfter = 8
@@ -38,6 +41,9 @@ func (t *turn) later(op *Operation) {
 	pauses := delays
 	if op.State == Waiting {
 		pauses = polls
+		if f, ok := t.e.cfg.Acquirers[op.Acquirer].(Follower); ok && f.Following() {
+			pauses = netPolls
+		}
 	}
 	at := t.now.Add(pauses[min(op.Tries, len(pauses)-1)])
 	if op.Kind.IsAttempt() && at.After(t.p.ExpiresAt) && t.now.Before(t.p.ExpiresAt) {

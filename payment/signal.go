@@ -15,6 +15,9 @@ type signalKey struct {
 
 var _ Signal = (*LocalSignal)(nil)
 
+// Lossy is false: no signal leaves the process.
+func (*LocalSignal) Lossy() bool { return false }
+
 // Publish wakes everybody who waits for the payment.
 func (s *LocalSignal) Publish(m MerchantID, id ID) {
 	s.mu.Lock()

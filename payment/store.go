@@ -238,8 +238,10 @@ type Vault interface {
 	MAC(purpose string, data []byte) []byte
 }
 
-// Signal wakes those who wait for a payment, in this process and others. It may lose signals: waiters read again by themselves.
+// Signal wakes those who wait for a payment, in this process and others.
 type Signal interface {
+	// Lossy reports whether signals may be lost on their way. Then waiters read again by themselves every few seconds.
+	Lossy() bool
 	// Publish tells that a payment has changed. It never blocks.
 	Publish(merchant MerchantID, payment ID)
 	// Subscribe returns a channel that gets a value after a change, and the function that ends it. Values may be merged.

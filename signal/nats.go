@@ -67,6 +67,9 @@ func Dial(urls string, log *slog.Logger) (*NATS, error) {
 	return n, nil
 }
 
+// Lossy is true: what is published while a server is away is lost to us.
+func (*NATS) Lossy() bool { return true }
+
 // Publish wakes who waits for the payment, here and elsewhere.
 func (n *NATS) Publish(m payment.MerchantID, id payment.ID) {
 	n.local.Publish(m, id)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tillgate/tillgate/payment"
@@ -17,9 +18,14 @@ type Link struct {
 	Client  *Client
 	Timeout time.Duration // Of one exchange.
 	Log     *slog.Logger
+
+	following atomic.Bool // The last call for events was answered.
 }
 
-var _ payment.Acquirer = (*Link)(nil)
+var _ payment.Follower = (*Link)(nil)
+
+// Following reports whether the network tells of its events now. Those of a time when it did not are told later, unless it has forgotten them.
+func (l *Link) Following() bool { return l.following.Load() }
 
 const (
 	// eventsWait is how long one call for events may wait: below what middle boxes cut as idle.
@@ -241,10 +247,12 @@ func owed(attach string) (payment.Owed, bool) {
 // Follow listens to the network's events until ctx ends, and tells nudge what has news. An event is only a hint: the network is asked
 // what is true, and what an event fails to tell is found by the engine's own polls.
 func (l *Link) Follow(ctx context.Context, nudge func(payment.Owed)) error {
+	defer l.following.Store(false)
 	var epoch string
 	var after uint64
 	for ctx.Err() == nil {
 		events, err := l.Client.Events(ctx, epoch, after, eventsWait)
+		l.following.Store(err == nil)
 		if err != nil {
 			if ctx.Err() == nil {
 				l.Log.Warn("wallet: events", "error", err)
