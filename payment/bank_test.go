@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tillgate/tillgate/payment"
@@ -96,6 +97,7 @@ type bank struct {
 	decided    map[string]payment.Answer // What was said to each void, cancel, reversal and close: repeats hear it again.
 	seen       []payment.Message         // What was sent, the queries apart.
 	queries    int
+	follows    atomic.Bool
 	underWay   int
 	violations []string
 	hook       func(payment.Message) // Runs before a message travels.
@@ -147,6 +149,9 @@ func (b *bank) Traits() payment.Traits {
 	defer b.mu.Unlock()
 	return payment.Traits{Class: b.class, Timeout: max(b.slowLink, bankTimeout)}
 }
+
+// Following reports whether it tells of what moves; it does not, but when a test says so.
+func (b *bank) Following() bool { return b.follows.Load() }
 
 func (b *bank) Do(ctx context.Context, m payment.Message) payment.Answer {
 	b.inspect(m)

@@ -810,37 +810,26 @@ func (e *Engine) Trail(ctx context.Context, m MerchantID, id ID) (View, []Operat
 
 // Await returns the payment as soon as done holds, and as it is when limit is over.
 func (e *Engine) Await(ctx context.Context, m MerchantID, id ID, limit time.Duration, done func(View) bool) (View, error) {
-	return found(await(ctx, e, m, id, limit, done, func(r Reader) (View, error) { return viewOf(r, m, id) }))
+	return await(ctx, e, m, id, limit, done, readView(m, id))
 }
 
 // AwaitRefund is Await for a refund.
 func (e *Engine) AwaitRefund(ctx context.Context, m MerchantID, payment, id ID, limit time.Duration, done func(RefundView) bool) (RefundView, error) {
-	return found(await(ctx, e, m, payment, limit, done, func(r Reader) (RefundView, error) {
-		p, err := r.Payment(m, payment)
-		if err != nil {
-			return RefundView{}, err
-		}
-		op, err := r.Operation(m, payment, id)
-		return RefundView{Refund: op, Payment: p}, err
-	}))
+	return await(ctx, e, m, payment, limit, done, readRefund(m, payment, id))
 }
 
-// await subscribes, then reads, then waits, so that no change falls between; it reads again at the deadline, and now and then. Thousands wait here
-// at once: what waits keeps nothing of what it has read, and as little on its stack as can be.
-func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit time.Duration, done func(V) bool, read func(Reader) (V, error)) (*V, error) {
+// await subscribes, then reads, then waits, so that no change falls between; it reads again at the deadline, and now and then.
+func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit time.Duration, done func(V) bool, read func(Reader) (V, error)) (V, error) {
 	woken, end := e.cfg.Signal.Subscribe(m, id)
 	defer end()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	every := rereadNet
-	if e.cfg.Signal.Lossy() {
-		every = rereadEvery
-	}
-	again := time.NewTicker(every)
+	again := time.NewTicker(e.reread())
 	defer again.Stop()
 	for last := limit <= 0; ; {
-		v, err := look(ctx, e, last, done, read)
-		if err != nil || v != nil {
+		var v V
+		err := e.cfg.Store.Read(ctx, func(r Reader) (err error) { v, err = read(r); return err })
+		if err != nil || last || done(v) {
 			return v, err
 		}
 		select {
@@ -849,28 +838,17 @@ func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit tim
 		case <-deadline.C:
 			last = true
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return v, ctx.Err()
 		}
 	}
 }
 
-// look reads once, and returns what is wanted: something that is done, or anything the last time.
-func look[V any](ctx context.Context, e *Engine, last bool, done func(V) bool, read func(Reader) (V, error)) (*V, error) {
-	v := new(V)
-	err := e.cfg.Store.Read(ctx, func(r Reader) (err error) { *v, err = read(r); return err })
-	if err != nil || !last && !done(*v) {
-		return nil, err
+// reread is how often a waiter reads by itself.
+func (e *Engine) reread() time.Duration {
+	if e.cfg.Signal.Lossy() {
+		return rereadEvery
 	}
-	return v, nil
-}
-
-// found is what a pointer leads to, or the zero value.
-func found[V any](v *V, err error) (V, error) {
-	if v == nil {
-		var none V
-		return none, err
-	}
-	return *v, err
+	return rereadNet
 }
 
 func viewOf(r Reader, m MerchantID, id ID) (View, error) {
@@ -880,6 +858,21 @@ func viewOf(r Reader, m MerchantID, id ID) (View, error) {
 	}
 	op, err := r.Operation(m, id, p.Attempt)
 	return View{Payment: p, Attempt: op}, err
+}
+
+func readView(m MerchantID, id ID) func(Reader) (View, error) {
+	return func(r Reader) (View, error) { return viewOf(r, m, id) }
+}
+
+func readRefund(m MerchantID, payment, id ID) func(Reader) (RefundView, error) {
+	return func(r Reader) (RefundView, error) {
+		p, err := r.Payment(m, payment)
+		if err != nil {
+			return RefundView{}, err
+		}
+		op, err := r.Operation(m, payment, id)
+		return RefundView{Refund: op, Payment: p}, err
+	}
 }
 
 // Caller finds whom a secret of a protocol stands for. Answers are remembered for two seconds at most, refusals not at all. Errors:

@@ -123,6 +123,12 @@ func (f *faulty) get() (fail func(payment.Operation) bool, lie, dead bool) {
 	return f.fail, f.lie, f.dead
 }
 
+// Hasten changes what is due.
+func (f *faulty) Hasten(ctx context.Context, acquirer string, now time.Time) error {
+	defer f.changes.Add(1)
+	return f.Store.Hasten(ctx, acquirer, now)
+}
+
 // listed counts how often owed work was listed.
 func (f *faulty) listed() int {
 	f.mu.Lock()
@@ -247,6 +253,8 @@ func (w *watched) UpdateOperation(op *payment.Operation) error {
 type deaf struct{}
 
 func (deaf) Lossy() bool { return true }
+
+func (deaf) Watch(payment.MerchantID, payment.ID, func()) func() { return func() {} }
 
 func (deaf) Publish(payment.MerchantID, payment.ID) {}
 func (deaf) Subscribe(payment.MerchantID, payment.ID) (<-chan struct{}, func()) {

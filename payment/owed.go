@@ -18,7 +18,7 @@ var delays = []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Se
 var polls = []time.Duration{3 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute}
 
 // netPolls are the pauses beside an acquirer that tells by itself.
-var netPolls = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute}
+var netPolls = []time.Duration{time.Minute}
 
 const (
 	// flagAfter is the number of tries after which people are told.
@@ -168,6 +168,15 @@ func (e *Engine) settle(ctx context.Context) {
 		}
 		pause.Stop()
 	}
+}
+
+// Missed says that an acquirer may have told of what moved while nobody heard it: all that waits for somebody there is asked about now.
+func (e *Engine) Missed(ctx context.Context, acquirer string) {
+	if err := e.cfg.Store.Hasten(ctx, acquirer, e.cfg.Now()); err != nil && ctx.Err() == nil {
+		e.cfg.Log.Error("payment: what may have been missed is asked about when it comes due", "acquirer", acquirer, "error", err)
+		return
+	}
+	e.Kick()
 }
 
 // inHand reports whether this process has an exchange about a row under way.

@@ -4,8 +4,11 @@ import "sync"
 
 // LocalSignal is the Signal of one process. The zero value works.
 type LocalSignal struct {
+	// Others says that other processes change payments too, of which nothing is heard here.
+	Others bool
+
 	mu      sync.Mutex
-	waiters map[signalKey]map[chan struct{}]struct{}
+	waiters map[signalKey]map[*func()]struct{}
 }
 
 type signalKey struct {
@@ -15,37 +18,45 @@ type signalKey struct {
 
 var _ Signal = (*LocalSignal)(nil)
 
-// Lossy is false: no signal leaves the process.
-func (*LocalSignal) Lossy() bool { return false }
+// Lossy is false while no signal has to leave a process.
+func (s *LocalSignal) Lossy() bool { return s.Others }
 
 // Publish wakes everybody who waits for the payment.
 func (s *LocalSignal) Publish(m MerchantID, id ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.waiters[signalKey{m, id}] {
-		select {
-		case c <- struct{}{}:
-		default: // A wake-up waits there already.
-		}
+	for fn := range s.waiters[signalKey{m, id}] {
+		(*fn)()
 	}
 }
 
 // Subscribe begins to listen for a payment.
 func (s *LocalSignal) Subscribe(m MerchantID, id ID) (<-chan struct{}, func()) {
-	k, c := signalKey{m, id}, make(chan struct{}, 1)
+	c := make(chan struct{}, 1)
+	return c, s.Watch(m, id, func() {
+		select {
+		case c <- struct{}{}:
+		default: // A wake-up waits there already.
+		}
+	})
+}
+
+// Watch calls fn when a payment changes.
+func (s *LocalSignal) Watch(m MerchantID, id ID, fn func()) (end func()) {
+	k, w := signalKey{m, id}, &fn
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiters == nil {
-		s.waiters = map[signalKey]map[chan struct{}]struct{}{}
+		s.waiters = map[signalKey]map[*func()]struct{}{}
 	}
 	if s.waiters[k] == nil {
-		s.waiters[k] = map[chan struct{}]struct{}{}
+		s.waiters[k] = map[*func()]struct{}{}
 	}
-	s.waiters[k][c] = struct{}{}
-	return c, func() {
+	s.waiters[k][w] = struct{}{}
+	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.waiters[k], c)
+		delete(s.waiters[k], w)
 		if len(s.waiters[k]) == 0 {
 			delete(s.waiters, k)
 		}

@@ -19,6 +19,8 @@ type Store interface {
 	// Due lists owed work whose time has come and which no living process has in hand, the oldest first. Beside it comes the time of the
 	// next one after now, zero for none.
 	Due(ctx context.Context, now time.Time, limit int) ([]Owed, time.Time, error)
+	// Hasten makes due now what waits for somebody at an acquirer.
+	Hasten(ctx context.Context, acquirer string, now time.Time) error
 	// Enlist makes a new incarnation of a process, alive for the lease, and returns its number. On a store of one process, it takes over
 	// at once all that earlier ones had in hand.
 	Enlist(ctx context.Context, lease time.Duration) (int64, error)
@@ -244,6 +246,9 @@ type Signal interface {
 	Lossy() bool
 	// Publish tells that a payment has changed. It never blocks.
 	Publish(merchant MerchantID, payment ID)
+	// Watch calls fn after a change, until the function that it returns is called, and perhaps once more then. fn must not block, nor call the
+	// signal.
+	Watch(merchant MerchantID, payment ID, fn func()) (end func())
 	// Subscribe returns a channel that gets a value after a change, and the function that ends it. Values may be merged.
 	Subscribe(merchant MerchantID, payment ID) (<-chan struct{}, func())
 }

@@ -76,6 +76,11 @@ func (n *NATS) Publish(m payment.MerchantID, id payment.ID) {
 	_ = n.conn.Publish(subject, encode(m, id)) // Lost without a line, as it may be.
 }
 
+// Watch calls fn when a payment changes, here or elsewhere.
+func (n *NATS) Watch(m payment.MerchantID, id payment.ID, fn func()) (end func()) {
+	return n.local.Watch(m, id, fn)
+}
+
 // Subscribe begins to listen for a payment.
 func (n *NATS) Subscribe(m payment.MerchantID, id payment.ID) (<-chan struct{}, func()) {
 	return n.local.Subscribe(m, id)

@@ -25,8 +25,8 @@
 //
 // Commits are grouped here too, but differently. What a closure writes by keys and compare-and-set is not sent when it is called for but
 // kept until the closure has ended, and then goes to the server in one message with its COMMIT: no row is locked while we compute, and a
-// process that is stopped holds none. Few connections take all that has gathered and make one transaction of it, in which rows of one
-// table are written by one statement. That costs the server 0.4 times what a transaction for each does (measured with 64 callers), most
+// process that is stopped holds none. One connection takes all that has gathered and makes one transaction of it, in which rows of one
+// table are written by one statement; when it is late, a few others help. That costs the server 0.4 times what a transaction for each does (measured with 64 callers), most
 // of which is the preparation of statements and the reading of CHECKs for each, and lets durable throughput rise with load as on SQLite.
 // It has two prices, and both are bounded. Work in a group fails with it: then halves of the group are tried, down to the piece that
 // fails, and that one runs alone. And it waits with it for rows that others have: for 100 ms, after which all of it runs alone. On a server

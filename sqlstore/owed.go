@@ -42,6 +42,17 @@ func (t *txn) ClaimOperation(merchant payment.MerchantID, of, id payment.ID, inc
 	return n > 0, wrap(err, "claim operation %d of payment %d of merchant %d", id, of, merchant)
 }
 
+const hasten = `-- every merchant
+UPDATE operations SET due_at = $2 WHERE owner = 0 AND due_at > $2 AND state = 'waiting' AND acquirer = $1`
+
+// Hasten makes due now what waits for somebody at an acquirer.
+func (s *Store) Hasten(ctx context.Context, acquirer string, now time.Time) error {
+	return wrap(s.write(ctx, func(t *txn) error {
+		_, err := t.exec(hasten, acquirer, millis(now))
+		return err
+	}), "hasten what waits at %s", acquirer)
+}
+
 const retire = `-- every merchant
 DELETE FROM incarnations WHERE id = $1`
 

@@ -40,10 +40,10 @@ const (
 	// logBytesMax is what is left of a log that a slow reader made large, once it has been copied.
 	logBytesMax = 128 << 20
 	// Caches in KiB: the writer's holds the upper levels of all indexes and the pages of today's payments.
-	writerCache = 64 << 10
-	readerCache = 8 << 10
+	writerCache = 31 << 10
+	readerCache = 4 << 10
 	// readersMax bounds the connections that read: reading is bound by processors, not by waiting.
-	readersMax = 8
+	readersMax = 4
 )
 
 // dsn names the database and sets a connection up. The database is not mapped into memory, since a failing disk would then kill the process

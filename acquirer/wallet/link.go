@@ -244,9 +244,9 @@ func owed(attach string) (payment.Owed, bool) {
 	return payment.Owed{Merchant: payment.MerchantID(n[0]), Payment: payment.ID(n[1]), Operation: payment.ID(n[2])}, true
 }
 
-// Follow listens to the network's events until ctx ends, and tells nudge what has news. An event is only a hint: the network is asked
-// what is true, and what an event fails to tell is found by the engine's own polls.
-func (l *Link) Follow(ctx context.Context, nudge func(payment.Owed)) error {
+// Follow listens to the network's events until ctx ends, and tells nudge what has news, and missed that some may have been missed. An event is
+// only a hint: the network is asked what is true, and what an event fails to tell is found by the engine's own polls.
+func (l *Link) Follow(ctx context.Context, nudge func(payment.Owed), missed func(context.Context)) error {
 	defer l.following.Store(false)
 	var epoch string
 	var after uint64
@@ -264,6 +264,9 @@ func (l *Link) Follow(ctx context.Context, nudge func(payment.Owed)) error {
 			continue
 		}
 		epoch, after = events.Epoch, events.Next
+		if events.Reset {
+			missed(ctx)
+		}
 		for _, ev := range events.Events {
 			if o, ok := owed(ev.Attach); ok {
 				nudge(o)

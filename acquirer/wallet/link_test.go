@@ -128,7 +128,7 @@ func TestEventsNameOperations(t *testing.T) {
 	}
 }
 
-// Follow goes on after a network that fails, and ends with its context.
+// Follow goes on after a network that fails, says when it may have missed something, and ends with its context.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	calls := 0
@@ -139,6 +139,8 @@ func TestFollow(t *testing.T) {
 		case 1:
 			w.WriteHeader(http.StatusBadGateway)
 		case 2:
+			_, _ = w.Write([]byte(`{"epoch":"e","next":0,"reset":true,"events":[]}`))
+		case 3:
 			_, _ = w.Write([]byte(`{"epoch":"e","next":1,"events":[{"seq":1,"kind":"payment","reference":"8010000000000005","attach":"3/5/7","state":"approved"},
 				{"seq":2,"kind":"payment","reference":"x","attach":"not ours","state":"approved"}]}`))
 		default:
@@ -149,10 +151,17 @@ func TestFollow(t *testing.T) {
 	link := &Link{Client: &Client{BaseURL: server.URL, Key: "k", HTTP: server.Client()}, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	var got []payment.Owed
+	missed := 0
 	err := link.Follow(ctx, func(o payment.Owed) {
+		if !link.Following() {
+			t.Error("not following while events come")
+		}
 		got = append(got, o)
 		cancel()
-	})
+	}, func(context.Context) { missed++ })
+	if missed != 1 || link.Following() {
+		t.Errorf("missed %d times, want once; following at the end: %t", missed, link.Following())
+	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("Follow: %v", err)
 	}

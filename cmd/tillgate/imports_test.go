@@ -30,7 +30,7 @@ var house = map[string][]string{
 	"acquirer/cardhost":   {"money", "card", "emv", "payment", "vault", "internal/fault", "internal/wait"},
 	"acquirer/wallet":     {"money", "payment", "internal/fault"},
 	"protocol/iotpay":     {"card", "money", "payment", "internal/access", "internal/wait"},
-	"protocol/upp":        {"money", "payment", "internal/access", "internal/strictjson", "internal/peer", "internal/wait"},
+	"protocol/upp":        {"money", "payment", "internal/access", "internal/strictjson", "internal/park", "internal/peer", "internal/wait"},
 	"protocol/uqpay":      {"money", "card", "emv", "payment", "terminal", "internal/access", "internal/strictjson", "internal/peer", "internal/wait"},
 	"protocol/qfpay":      {"money", "payment", "internal/wait"},
 	"protocol/upay":       {"money", "payment", "terminal", "internal/access", "internal/strictjson", "internal/wait"},
@@ -40,6 +40,7 @@ var house = map[string][]string{
 	"internal/access":     {},
 	"internal/fault":      {},
 	"internal/strictjson": {},
+	"internal/park":       {"internal/access"},
 	"internal/peer":       {},
 	"internal/wait":       {},
 	"cmd/tillgate":        nil, // Wiring: everything.

@@ -9,14 +9,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 )
-
-// gcPercent lets the heap grow to five times what lives before it is collected: what lives is small, and a collection costs every payment
-// that it meets (docs/performance.md). GOGC overrides it.
-const gcPercent = 400
 
 type serveCommand struct {
 	Config string `short:"c" type:"path" help:"Configuration file, TOML. Environment variables TILLGATE_… override it, flags override both."`
@@ -46,7 +41,7 @@ func (c *serveCommand) Run(e *env) error {
 		return err
 	}
 	if e.getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		tuneGC()
 	}
 	level, _ := logLevel(cfg.Log) // Validated.
 	log := newLog(e.stderr, level)

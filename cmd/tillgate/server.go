@@ -24,6 +24,7 @@ import (
 	"github.com/tillgate/tillgate/card"
 	"github.com/tillgate/tillgate/internal/access"
 	"github.com/tillgate/tillgate/internal/fault"
+	"github.com/tillgate/tillgate/internal/park"
 	"github.com/tillgate/tillgate/notify"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/protocol/iotpay"
@@ -215,7 +216,7 @@ func (s *server) signals() (waitingSignal, error) {
 		urls = strings.Trim(nats.URL()+","+urls, ",")
 	}
 	if urls == "" {
-		return &payment.LocalSignal{}, nil
+		return &payment.LocalSignal{Others: s.cfg.Database != ""}, nil // On a data folder there is one server.
 	}
 	n, err := signal.Dial(urls, s.log)
 	if err != nil {
@@ -400,7 +401,9 @@ func (s *server) run(ctx context.Context, started func() error) error {
 		defer stopLinks()
 		return s.engine.Run(engineCtx)
 	})
-	parts.Go(func() error { return s.link.Follow(engineCtx, s.engine.Nudge) })
+	parts.Go(func() error {
+		return s.link.Follow(engineCtx, s.engine.Nudge, func(ctx context.Context) { s.engine.Missed(ctx, walletAcquirer) })
+	})
 	parts.Go(func() error { return s.notices.Run(engineCtx) })
 	parts.Go(func() error { return s.purge(engineCtx) })
 	if s.cards != nil {
@@ -423,16 +426,19 @@ func (s *server) run(ctx context.Context, started func() error) error {
 	})
 
 	var servers []*http.Server
+	var lots []*park.Lot
 	for _, l := range s.listeners {
 		srv := &http.Server{Handler: l.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout,
 			IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
-		servers = append(servers, srv)
+		lot := park.New(l.Listener, s.log)
+		srv.BaseContext = lot.Context
+		servers, lots = append(servers, srv), append(lots, lot)
 		parts.Go(func() error {
 			var err error
 			if s.cfg.TLSCert != "" {
-				err = srv.ServeTLS(l.Listener, s.cfg.TLSCert, s.cfg.TLSKey)
+				err = srv.ServeTLS(lot, s.cfg.TLSCert, s.cfg.TLSKey)
 			} else {
-				err = srv.Serve(l.Listener)
+				err = srv.Serve(lot)
 			}
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
@@ -460,6 +466,9 @@ func (s *server) run(ctx context.Context, started func() error) error {
 		stops.Go(func() error { return srv.Shutdown(stopCtx) })
 	}
 	err = errors.Join(err, stops.Wait())
+	for _, lot := range lots {
+		lot.Wait() // Who polls is answered, and comes again to another process.
+	}
 	s.iotpay.Wait() // Orders at terminals have been taken back, or are decided.
 	stopChannel()
 	<-channelEnded

@@ -173,9 +173,6 @@ func send(w http.ResponseWriter, body []byte) {
 	_, _ = w.Write(body) // A till that has left asks again.
 }
 
-// statusLeft is what is counted for a till that hung up before there was an answer: it is nobody's error, and nobody hears it.
-const statusLeft = 499
-
 // fail answers with a failure on both levels (§3.0), signed when the merchant is known. What the caller cannot know goes to the log only.
 func (s *Server) fail(c *call, err error) {
 	e := refusal(err)
@@ -186,7 +183,7 @@ func (s *Server) fail(c *call, err error) {
 		return
 	case e == nil && c.r.Context().Err() != nil:
 		access.Note(c.r.Context(), slog.Bool("left", true))
-		c.w.WriteHeader(statusLeft)
+		c.w.WriteHeader(access.StatusLeft)
 		return
 	case e == nil:
 		e = refuse(CodeSystem, "The outcome is not known here; query the order.")

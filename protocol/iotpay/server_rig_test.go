@@ -244,7 +244,7 @@ func (r *rig) open(t *testing.T) {
 		}
 	})
 	parts.Go(func() {
-		if err := link.Follow(ctx, n.engine.Nudge); err != nil {
+		if err := link.Follow(ctx, n.engine.Nudge, func(ctx context.Context) { n.engine.Missed(ctx, "wallet") }); err != nil {
 			t.Errorf("follow: %v", err)
 		}
 	})

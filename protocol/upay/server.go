@@ -109,15 +109,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		if answer = s.refused(c, err); answer == nil {
 			access.Note(r.Context(), slog.Bool("left", true))
-			w.WriteHeader(statusLeft)
+			w.WriteHeader(access.StatusLeft)
 			return
 		}
 	}
 	send(w, http.StatusOK, answer.Encode())
 }
-
-// statusLeft is what is counted for a caller that hung up before there was an answer.
-const statusLeft = 499
 
 // route is a path without the slashes that clients have too many of (§2.3).
 func route(path string) string {

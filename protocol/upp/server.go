@@ -2,6 +2,7 @@ package upp
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/internal/park"
 	"github.com/tillgate/tillgate/internal/peer"
 	"github.com/tillgate/tillgate/internal/wait"
 	"github.com/tillgate/tillgate/payment"
@@ -229,34 +231,91 @@ func (s *Server) fetch(c *call) error {
 		return err
 	}
 	poll := c.r.URL.Query().Get("waitForCompletion") == "true"
+	if op != nil {
+		refund := payment.RefundView{Refund: *op, Payment: v.Payment}
+		if poll && !finalRefund(refund) {
+			return s.pollRefund(c, refund)
+		}
+		return s.answerRefund(c, refund, http.StatusOK)
+	}
+	if poll && !finalPurchase(v) {
+		return s.pollPurchase(c, v)
+	}
+	return s.answerPurchase(c, v, http.StatusOK)
+}
+
+func finalPurchase(v payment.View) bool { return wireStates[v.Payment.State].approved != nil }
+
+func finalRefund(v payment.RefundView) bool {
+	return v.Refund.State == payment.Approved || v.Refund.State == payment.Declined
+}
+
+// pollPurchase holds a poll until the purchase is final, or for as long as a poll may take: parked, if the connection can be. When the server stops,
+// the purchase as it is sends the poller round again.
+func (s *Server) pollPurchase(c *call, v payment.View) error {
+	m, id, limit := v.Payment.Merchant, v.Payment.ID, cmp.Or(s.PollWait, pollWait)
+	if ctx, answer, ok := s.park(c); ok {
+		s.Core.Watch(ctx, m, id, limit, finalPurchase, func(v payment.View, err error) {
+			answer(func(c *call) error {
+				if err != nil {
+					return err
+				}
+				return s.answerPurchase(c, v, polled(!finalPurchase(v)))
+			})
+		})
+		return nil
+	}
 	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
-	limit := cmp.Or(s.PollWait, pollWait)
-	if op != nil {
-		rv := payment.RefundView{Refund: *op, Payment: v.Payment}
-		final := func(v payment.RefundView) bool {
-			return v.Refund.State == payment.Approved || v.Refund.State == payment.Declined
-		}
-		if poll && !final(rv) {
-			now, err := s.Core.AwaitRefund(ctx, rv.Payment.Merchant, rv.Payment.ID, rv.Refund.ID, limit, final)
-			if err == nil {
-				rv = now
-			} else if ctx.Err() == nil {
-				return err
-			} // Else nobody waits any more: what was found before is still true, and pending sends the poller round again.
-		}
-		return s.answerRefund(c, rv, polled(poll && !final(rv)))
+	now, err := s.Core.Await(ctx, m, id, limit, finalPurchase)
+	if err == nil {
+		v = now
+	} else if ctx.Err() == nil {
+		return err
+	} // Else nobody waits any more, and what was found before is still true.
+	return s.answerPurchase(c, v, polled(!finalPurchase(v)))
+}
+
+// pollRefund is pollPurchase for a refund.
+func (s *Server) pollRefund(c *call, v payment.RefundView) error {
+	m, of, id, limit := v.Payment.Merchant, v.Payment.ID, v.Refund.ID, cmp.Or(s.PollWait, pollWait)
+	if ctx, answer, ok := s.park(c); ok {
+		s.Core.WatchRefund(ctx, m, of, id, limit, finalRefund, func(v payment.RefundView, err error) {
+			answer(func(c *call) error {
+				if err != nil {
+					return err
+				}
+				return s.answerRefund(c, v, polled(!finalRefund(v)))
+			})
+		})
+		return nil
 	}
-	final := func(v payment.View) bool { return wireStates[v.Payment.State].approved != nil }
-	if poll && !final(v) {
-		now, err := s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, limit, final)
-		if err == nil {
-			v = now
-		} else if ctx.Err() == nil {
-			return err
-		} // Else as above.
+	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
+	defer stop()
+	now, err := s.Core.AwaitRefund(ctx, m, of, id, limit, finalRefund)
+	if err == nil {
+		v = now
+	} else if ctx.Err() == nil {
+		return err
+	} // Else as above.
+	return s.answerRefund(c, v, polled(!finalRefund(v)))
+}
+
+// park parks a call, and returns a context that ends when the caller leaves or the server stops, and what answers the call later: with one that
+// knows the caller and nothing else of the request.
+func (s *Server) park(c *call) (ctx context.Context, answer func(func(*call) error), ok bool) {
+	spot, ok := park.Park(s.stop.Context(s.Stopping), c.w, c.r)
+	if !ok {
+		return nil, nil, false
 	}
-	return s.answerPurchase(c, v, polled(poll && !final(v)))
+	caller, ip, reference := c.caller, c.clientIP, c.reference
+	return spot.Context(), func(rest func(*call) error) {
+		spot.Answer(func(w http.ResponseWriter, r *http.Request) {
+			if err := rest(&call{w: w, r: r, caller: caller, clientIP: ip, reference: reference}); err != nil {
+				s.fail(w, r, err)
+			}
+		})
+	}, true
 }
 
 // polled is the status of a fetch: 202 sends the poller round again.
@@ -316,15 +375,12 @@ func send(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // A caller that has left asks again.
 }
 
-// statusLeft is what is counted for a caller that hung up before there was an answer: it is nobody's error, and nobody hears it.
-const statusLeft = 499
-
 // fail answers with an error in the protocol's form. What the caller cannot know goes to the log only.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := refusal(err, false)
 	if e == nil && r.Context().Err() != nil {
 		access.Note(r.Context(), slog.Bool("left", true))
-		w.WriteHeader(statusLeft)
+		w.WriteHeader(access.StatusLeft)
 		return
 	}
 	if e == nil {

@@ -114,6 +114,14 @@ func (m *memory) AwaitRefund(context.Context, payment.MerchantID, payment.ID, pa
 	panic("everything is final here")
 }
 
+func (m *memory) Watch(context.Context, payment.MerchantID, payment.ID, time.Duration, func(payment.View) bool, func(payment.View, error)) {
+	panic("everything is final here")
+}
+
+func (m *memory) WatchRefund(context.Context, payment.MerchantID, payment.ID, payment.ID, time.Duration, func(payment.RefundView) bool, func(payment.RefundView, error)) {
+	panic("everything is final here")
+}
+
 // FuzzServer sends any bytes to any path. The server never fails, always answers in JSON without null, and reads back what it answered.
 func FuzzServer(f *testing.F) {
 	vectors, err := filepath.Glob(filepath.Join("testdata", "*.txt"))

@@ -11,10 +11,14 @@ import (
 // wakeMax is how soon a poll must wake. It is below the 5 seconds after which waiters read by themselves.
 const wakeMax = 4 * time.Second
 
-// TestPoll is §9.4.
+// TestPoll is §9.4, with polls whose connections are parked and with such that wait in their handlers.
 func TestPoll(t *testing.T) {
 	t.Parallel()
-	r := setup(t)
+	t.Run("parked", func(t *testing.T) { testPoll(t, setup(t)) })
+	t.Run("in handlers", func(t *testing.T) { testPoll(t, setup(t, func(s *settings) { s.unparked = true })) })
+}
+
+func testPoll(t *testing.T, r *rig) {
 	paid, back := reference(), reference()
 	r.till(t).create(purchase(paid)).wantState("approved")
 	r.till(t).create(refundOf(paid, back)).wantState("approved")

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tillgate/tillgate/acquirer/wallet"
 	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/internal/park"
 	"github.com/tillgate/tillgate/payment"
 	"github.com/tillgate/tillgate/protocol/upp"
 	"github.com/tillgate/tillgate/sandbox"
@@ -84,6 +85,7 @@ type node struct {
 // settings are what tests change.
 type settings struct {
 	pollWait, createWait time.Duration
+	unparked             bool          // Polls wait in their handlers, as over TLS.
 	linkTimeout          time.Duration // Short, so that what is never answered ends soon; but a busy machine must keep it.
 	walletURL            string        // Instead of the sandbox's.
 }
@@ -224,6 +226,11 @@ func (r *rig) open(t *testing.T) {
 	n.server = httptest.NewUnstartedServer(access.Log(r.log, func(string, int, time.Duration) {}, upp.Protocol,
 		&upp.Server{Core: n.engine, Log: r.log, Stopping: n.stopping, PollWait: r.pollWait, CreateWait: r.createWait}))
 	n.server.Config.ErrorLog = r.errorLog()
+	wait := func() {}
+	if !r.unparked {
+		lot := park.New(n.server.Listener, r.log)
+		n.server.Listener, n.server.Config.BaseContext, wait = lot, lot.Context, lot.Wait
+	}
 	n.server.Start()
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -234,7 +241,7 @@ func (r *rig) open(t *testing.T) {
 		}
 	})
 	parts.Go(func() {
-		if err := link.Follow(ctx, n.engine.Nudge); err != nil {
+		if err := link.Follow(ctx, n.engine.Nudge, func(ctx context.Context) { n.engine.Missed(ctx, "wallet") }); err != nil {
 			t.Errorf("follow: %v", err)
 		}
 	})
@@ -242,6 +249,7 @@ func (r *rig) open(t *testing.T) {
 	n.close = sync.OnceFunc(func() {
 		n.stop()
 		n.server.Close()
+		wait()
 		cancel()
 		parts.Wait()
 		r.tap.base.CloseIdleConnections()

@@ -98,19 +98,18 @@ func (s *Server) complete(c *call) error {
 	if err != nil {
 		return err
 	}
-	final := func(v payment.View) bool { return wireStates[v.Payment.State].approved != nil }
-	if echo.SaleType != SaleWebsite || final(v) {
+	if echo.SaleType != SaleWebsite || finalPurchase(v) {
 		return s.answerPurchase(c, v, http.StatusOK)
 	}
 	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
-	now, err := s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, cmp.Or(s.PollWait, completeWait), final)
+	now, err := s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, cmp.Or(s.PollWait, completeWait), finalPurchase)
 	if err == nil {
 		v = now
 	} else if ctx.Err() == nil {
 		return err
 	} // Else nobody waits any more: what was found before is still true.
-	return s.answerPurchase(c, v, polled(!final(v)))
+	return s.answerPurchase(c, v, polled(!finalPurchase(v)))
 }
 
 // anyObject reads a body that says nothing: it is empty or a JSON object.

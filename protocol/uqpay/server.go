@@ -396,15 +396,12 @@ func send(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // A caller that has left asks again.
 }
 
-// statusLeft is what is counted for a caller that hung up before there was an answer: it is nobody's error, and nobody hears it.
-const statusLeft = 499
-
 // fail answers with an error in the protocol's form. What the caller cannot know goes to the log only.
 func (s *Server) fail(c *call, err error) {
 	e := refusal(err)
 	if e == nil && c.r.Context().Err() != nil {
 		access.Note(c.r.Context(), slog.Bool("left", true))
-		c.w.WriteHeader(statusLeft)
+		c.w.WriteHeader(access.StatusLeft)
 		return
 	}
 	if e == nil {

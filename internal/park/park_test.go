@@ -1,0 +1,237 @@
+package park_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tillgate/tillgate/internal/access"
+	"github.com/tillgate/tillgate/internal/park"
+)
+
+// lot is a server whose requests to /park are parked until answered, and whose others are answered at once.
+type lot struct {
+	*park.Lot
+	server   *httptest.Server
+	spots    chan *park.Spot
+	statuses chan int // Of what was answered, as the log has it.
+	stop     context.CancelFunc
+}
+
+func open(t *testing.T) *lot {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	l := &lot{spots: make(chan *park.Spot, 10), statuses: make(chan int, 10), stop: stop}
+	log := slog.New(slog.DiscardHandler)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Before", "kept")
+		if r.URL.Path == "/park" {
+			if spot, ok := park.Park(ctx, w, r); ok {
+				l.spots <- spot
+				return
+			}
+		}
+		_, _ = io.WriteString(w, "at once")
+	})
+	l.server = httptest.NewUnstartedServer(access.Log(log, func(_ string, status int, _ time.Duration) { l.statuses <- status }, "test", handler))
+	l.Lot = park.New(l.server.Listener, log)
+	l.server.Listener, l.server.Config.BaseContext = l.Lot, l.Lot.Context
+	l.server.Start()
+	t.Cleanup(func() {
+		stop()
+		l.server.Close()
+		l.Wait()
+	})
+	return l
+}
+
+// line is a caller's connection.
+type line struct {
+	t *testing.T
+	net.Conn
+	in *bufio.Reader
+}
+
+func (l *lot) dial(t *testing.T) *line {
+	t.Helper()
+	conn, err := net.Dial("tcp", l.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &line{t, conn, bufio.NewReader(conn)}
+}
+
+func (c *line) send(text string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *line) want(status int, body string) *http.Response {
+	c.t.Helper()
+	r, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	got, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != status || string(got) != body {
+		c.t.Errorf("got %d %q, %v; want %d %q", r.StatusCode, got, err, status, body)
+	}
+	if r.Header.Get("X-Before") != "kept" || r.Header.Get("Date") == "" {
+		c.t.Errorf("header %v", r.Header)
+	}
+	return r
+}
+
+// wantEnd wants the connection closed.
+func (c *line) wantEnd() {
+	c.t.Helper()
+	if b, err := c.in.ReadByte(); err != io.EOF {
+		c.t.Errorf("got %q, %v; want the end", b, err)
+	}
+}
+
+const (
+	parked = "GET /park HTTP/1.1\r\nHost: till\r\n\r\n"
+	plain  = "GET /plain HTTP/1.1\r\nHost: till\r\n\r\n"
+)
+
+func says(status int, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, text)
+	}
+}
+
+func (l *lot) wantStatus(t *testing.T, want int) {
+	t.Helper()
+	if got := <-l.statuses; got != want {
+		t.Errorf("the log has %d, want %d", got, want)
+	}
+}
+
+func TestAParkedConnectionGoesOn(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	c := l.dial(t)
+	for i := range 3 {
+		c.send(parked)
+		spot := <-l.spots
+		if spot.Context().Err() != nil {
+			t.Error("left, while the caller waits")
+		}
+		spot.Answer(says(http.StatusAccepted, fmt.Sprint("later ", i)))
+		if r := c.want(http.StatusAccepted, fmt.Sprint("later ", i)); r.Close || r.ContentLength != 7 {
+			t.Errorf("header %v", r.Header)
+		}
+		l.wantStatus(t, http.StatusAccepted)
+		if spot.Context().Err() == nil {
+			t.Error("the context goes on after the answer")
+		}
+		c.send(plain)
+		c.want(http.StatusOK, "at once")
+		l.wantStatus(t, http.StatusOK)
+	}
+}
+
+// A caller may send its next request before it has heard the answer to the one before.
+func TestWhatIsSentMeanwhileIsNotLost(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]string{"with the request": parked + plain, "after it": parked} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := open(t)
+			c := l.dial(t)
+			c.send(first)
+			spot := <-l.spots
+			if first == parked {
+				c.send(plain)
+			}
+			spot.Answer(says(http.StatusOK, "later"))
+			c.want(http.StatusOK, "later")
+			c.want(http.StatusOK, "at once")
+		})
+	}
+}
+
+func TestACallerThatLeavesIsNoticed(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	c := l.dial(t)
+	c.send(parked)
+	spot := <-l.spots
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-spot.Context().Done()
+	spot.Answer(func(http.ResponseWriter, *http.Request) { t.Error("answered though nobody is there") })
+	l.wantStatus(t, access.StatusLeft)
+}
+
+func TestPanicOfAnAnswer(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	c := l.dial(t)
+	c.send(parked)
+	(<-l.spots).Answer(func(http.ResponseWriter, *http.Request) { panic("on purpose") })
+	c.wantEnd()
+	l.wantStatus(t, http.StatusInternalServerError)
+}
+
+// When the server stops, who is parked is answered on a connection that ends with that.
+func TestStopping(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	c := l.dial(t)
+	c.send(parked)
+	spot := <-l.spots
+	var stopped sync.WaitGroup
+	stopped.Go(func() {
+		if err := l.server.Config.Shutdown(t.Context()); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		l.stop()
+		l.Wait()
+	})
+	<-spot.Context().Done()
+	spot.Answer(says(http.StatusAccepted, "again elsewhere"))
+	if r := c.want(http.StatusAccepted, "again elsewhere"); !r.Close {
+		t.Errorf("header %v does not say that the connection ends", r.Header)
+	}
+	c.wantEnd()
+	stopped.Wait()
+	if _, err := net.Dial("tcp", l.server.Listener.Addr().String()); err == nil {
+		t.Error("still listening")
+	}
+}
+
+func TestWhatCannotBeParkedIsAnsweredByItsHandler(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	for name, request := range map[string]string{
+		"HTTP/1.0":          "GET /park HTTP/1.0\r\n\r\n",
+		"Connection: close": "GET /park HTTP/1.1\r\nHost: till\r\nConnection: close\r\n\r\n",
+		"a body":            "POST /park HTTP/1.1\r\nHost: till\r\nContent-Length: 2\r\n\r\n{}",
+	} {
+		c := l.dial(t)
+		c.send(request)
+		c.want(http.StatusOK, "at once")
+		if len(l.spots) > 0 {
+			t.Errorf("%s: parked", name)
+		}
+	}
+	w := httptest.NewRecorder()
+	if _, ok := park.Park(t.Context(), w, httptest.NewRequest(http.MethodGet, "/park", nil)); ok {
+		t.Error("parked without a lot")
+	}
+}
