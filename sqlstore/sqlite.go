@@ -32,11 +32,13 @@ const (
 const (
 	// busyTimeout is how long a statement waits for another process. Nobody holds the write lock for longer than a group takes.
 	busyTimeout = 10 * time.Second
-	// checkpointPages is how much log gathers before it is copied into the database: 64 MiB. The writer does the copying itself, right
-	// after a commit: another connection could never copy the last page while there is load, and the log would grow without end. At sixteen
-	// times SQLite's own value, a page that many payments share is copied and synced that much more rarely, and a restart still reads the
-	// log in a fraction of a second.
+	// checkpointPages is how much log gathers before it begins anew: 64 MiB, which a restart reads in a fraction of a second. Before that, all
+	// of it must be in the database. A connection beside the writer copies most of it (copyAfter); the writer itself copies the last of
+	// it, right after a commit, since the other could never reach the end while there is load.
 	checkpointPages = 16384
+	// copyAfter is after how much work, and copyLook how often, the log is looked after. A page that much work shares is copied once.
+	copyAfter = 768
+	copyLook  = 10 * time.Millisecond
 	// logBytesMax is what is left of a log that a slow reader made large, once it has been copied.
 	logBytesMax = 128 << 20
 	// Caches in KiB: the writer's holds the upper levels of all indexes and the pages of today's payments.
@@ -80,7 +82,8 @@ type sqliteEngine struct {
 	turn    *fileLock
 	writer  *writer
 	reads   chan *work // Without room: who hands work over has a reader that begins it, and those who wait are served as they came.
-	ended   chan error // What came of the end of each reader.
+	ended   chan error // What came of the end of each reader, and of the copier.
+	copier  bool       // Whether there is one: in the server, not in a tool.
 	connect func() (*sqliteConn, error)
 	closed  chan struct{}
 	once    sync.Once
@@ -95,7 +98,7 @@ func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	e := &sqliteEngine{reads: make(chan *work), ended: make(chan error, readersMax), closed: make(chan struct{})}
+	e := &sqliteEngine{reads: make(chan *work), ended: make(chan error, readersMax+1), closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.lock.close(), e.turn.close())
@@ -121,6 +124,9 @@ func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, e
 	}
 	e.writer = newWriter(connector(false), e.turn, cfg.Tool)
 	go e.writer.run() // close waits for it.
+	if e.copier = !cfg.Tool; e.copier {
+		go e.copyLog(connector(false)) // close waits for it.
+	}
 	return e, nil
 }
 
@@ -219,6 +225,42 @@ func (e *sqliteEngine) runReader() {
 	}
 }
 
+// copyLog copies the log into the database while the writer goes on, until close. What it cannot do is left to the writer.
+func (e *sqliteEngine) copyLog(connect func() (*sqliteConn, error)) {
+	look := time.NewTicker(copyLook)
+	defer look.Stop()
+	var c *sqliteConn
+	var copied uint64
+	for {
+		select {
+		case <-e.closed:
+			var err error
+			if c != nil {
+				err = c.close()
+			}
+			e.ended <- err
+			return
+		case <-look.C:
+		}
+		done := e.writer.done.Load()
+		if done-copied < copyAfter {
+			continue
+		}
+		copied = done
+		var err error
+		if c == nil {
+			c, err = connect()
+		}
+		if err == nil {
+			err = c.query(func(*row) error { return nil }, `PRAGMA wal_checkpoint(PASSIVE)`)
+		}
+		if err != nil && c != nil {
+			_ = c.close() // It has copied what is durable, or nothing.
+			c = nil
+		}
+	}
+}
+
 // errReaderLost is what the caller of a closure hears that has ended its reader.
 var errReaderLost = fmt.Errorf("a closure has ended its goroutine: %w", payment.ErrUnavailable)
 
@@ -239,7 +281,11 @@ func (e *sqliteEngine) close() error {
 	e.once.Do(func() {
 		close(e.closed)
 		e.err = e.writer.close()
-		for range readersMax {
+		ends := readersMax
+		if e.copier {
+			ends++
+		}
+		for range ends {
 			e.err = errors.Join(e.err, <-e.ended)
 		}
 		e.err = errors.Join(e.err, e.turn.close(), e.lock.close())

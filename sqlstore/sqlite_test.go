@@ -647,3 +647,32 @@ func TestNoTablesOnTheWay(t *testing.T) {
 		t.Errorf("%s\nbuilds none, so that this test cannot fail", text)
 	}
 }
+
+// TestTheLogIsCopiedBesideTheWriter checks that the log reaches the database while the writer goes on, before it is as long as the writer lets it
+// grow, and that what is copied is what was committed.
+func TestTheLogIsCopiedBesideTheWriter(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openAt(t, dir, false)
+	size := func() int64 {
+		info, err := os.Stat(filepath.Join(dir, databaseFile))
+		wantNone(t, err)
+		return info.Size()
+	}
+	before := size()
+	n := 0
+	for ; size() == before; n++ {
+		if n > 100*copyAfter {
+			t.Fatalf("after %d commits nothing has been copied", n)
+		}
+		wantNone(t, s.InTx(t.Context(), insertKeyed(fmt.Sprint(n))))
+	}
+	if log, err := os.Stat(filepath.Join(dir, databaseFile+"-wal")); err != nil || log.Size() >= checkpointPages*4096 {
+		t.Errorf("the log is %d bytes long (%v): the writer has copied it", log.Size(), err)
+	}
+	for i := range n {
+		if !stored(t, s, fmt.Sprint(i)) {
+			t.Fatalf("%d is lost", i)
+		}
+	}
+}

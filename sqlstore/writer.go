@@ -46,6 +46,7 @@ type writer struct {
 	quit    chan struct{} // Closed: no more work is taken in.
 	stopped chan struct{} // Closed: the writer has ended, and all that it began is answered.
 	once    sync.Once
+	done    atomic.Uint64 // Work that was committed.
 
 	// Only the writer's goroutine touches these.
 	conn       *sqliteConn
@@ -290,6 +291,7 @@ func (w *writer) commit(size int) error {
 	}
 	fault.After("commit")
 	w.last = size
+	w.done.Add(uint64(size))
 	w.count(func(s *Stats) {
 		s.Groups++
 		s.Work += uint64(size)

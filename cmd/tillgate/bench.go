@@ -42,6 +42,7 @@ type benchPlan struct {
 type benchUPP struct {
 	benchPlan
 	Polls   int  `help:"Measure once more while so many long polls wait, each on a connection and a pending payment of its own."`
+	Stored  int  `help:"Measure once more on a store that has so many payments already. A million take minutes to store, and 2 GB."`
 	Pgbench bool `help:"Measure that server with PostgreSQL's own pgbench too. Needs --database."`
 }
 
@@ -88,6 +89,7 @@ const (
 	tillsMax     = 1024
 	merchantsMax = 10_000
 	pollsMax     = 16_000 // Each takes a local port, of which common systems have 28,000 for one address.
+	storedMax    = 100_000_000
 	durationMin  = 100 * time.Millisecond
 	durationMax  = 10 * time.Minute
 
@@ -99,7 +101,7 @@ func (c *benchUPP) validate() error {
 	for _, f := range []struct {
 		flag          string
 		got, min, max int
-	}{{"--tills", c.Tills, 1, tillsMax}, {"--merchants", c.Merchants, 1, merchantsMax}, {"--polls", c.Polls, 0, pollsMax}} {
+	}{{"--tills", c.Tills, 1, tillsMax}, {"--merchants", c.Merchants, 1, merchantsMax}, {"--polls", c.Polls, 0, pollsMax}, {"--stored", c.Stored, 0, storedMax}} {
 		if f.got < f.min || f.got > f.max {
 			return fmt.Errorf("%s: %d is not between %d and %d", f.flag, f.got, f.min, f.max)
 		}
@@ -222,11 +224,11 @@ func (b *bench) measure(ctx context.Context) (*benchReport, error) {
 	} else if r.Machine.InMemory {
 		r.Notes = append(r.Notes, "The data folder is in memory: nothing here was durable. Name a folder on a disk with --data.")
 	}
-	if r.Serve, err = b.round(ctx, "serve", b.protocol, serving, 0); err != nil {
+	if r.Serve, err = b.round(ctx, "serve", b.protocol, serving, burden{}); err != nil {
 		return nil, fmt.Errorf("serve: %w", err)
 	}
 	if b.protocol != upp.Protocol {
-		other, err := b.round(ctx, "upp", upp.Protocol, serving, 0)
+		other, err := b.round(ctx, "upp", upp.Protocol, serving, burden{})
 		if err != nil {
 			return nil, fmt.Errorf("upp: %w", err)
 		}
@@ -240,13 +242,21 @@ func (b *bench) measure(ctx context.Context) (*benchReport, error) {
 		r.Pgbench.Ratio = ratio(r.Serve.PerSecond, r.Pgbench.PerSecond)
 	}
 	if b.Polls > 0 {
-		polled, err := b.round(ctx, "polls", b.protocol, serving, b.Polls)
+		polled, err := b.round(ctx, "polls", b.protocol, serving, burden{polls: b.Polls})
 		if err != nil {
 			return nil, fmt.Errorf("serve with %d polls: %w", b.Polls, err)
 		}
 		r.Polled, r.PolledRatio = &polled, ratio(polled.PerSecond, r.Serve.PerSecond)
 	}
-	stub, err := b.round(ctx, "stub", b.protocol, stubbing, 0)
+	if b.Stored > 0 {
+		full, err := b.round(ctx, "stored", b.protocol, serving, burden{stored: b.Stored})
+		if err != nil {
+			return nil, fmt.Errorf("serve with %d payments in the store: %w", b.Stored, err)
+		}
+		full.Stored = b.Stored
+		r.Full, r.FullRatio, r.FullP99Ratio = &full, ratio(full.PerSecond, r.Serve.PerSecond), ratio(full.P99MS, r.Serve.P99MS)
+	}
+	stub, err := b.round(ctx, "stub", b.protocol, stubbing, burden{})
 	if err != nil {
 		return nil, fmt.Errorf("stub: %w", err)
 	}

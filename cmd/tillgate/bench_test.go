@@ -31,7 +31,7 @@ func TestBench(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := t.TempDir()
-	cmd := exec.Command(binary, "bench", "upp", "--tills", "3", "--merchants", "2", "--duration", "1s", "--polls", "7", "--data", data, "--json")
+	cmd := exec.Command(binary, "bench", "upp", "--tills", "3", "--merchants", "2", "--duration", "1s", "--polls", "7", "--stored", "1500", "--data", data, "--json")
 	cmd.Env = append(os.Environ(), "TILLGATE_SECRET=/nowhere", "TILLGATE_TLS_CERT=/nowhere") // Of a server beside it, which is none of its business.
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -61,8 +61,11 @@ func TestBench(t *testing.T) {
 	if p := r.Polled.Polls; p == nil || p.Count != 7 || p.Errors != 0 || p.ResidentBefore <= 0 || p.ResidentAfter <= 0 {
 		t.Errorf("polls: %+v", p)
 	}
-	if r.Ratio <= 0 || r.PolledRatio <= 0 {
-		t.Errorf("ratios: %v, %v", r.Ratio, r.PolledRatio)
+	if r.Full == nil || r.Full.Stored != 1500 {
+		t.Fatalf("the round with stored payments is missing: %+v", r.Full)
+	}
+	if r.Ratio <= 0 || r.PolledRatio <= 0 || r.FullRatio <= 0 || r.FullP99Ratio <= 0 {
+		t.Errorf("ratios: %v, %v, %v, %v", r.Ratio, r.PolledRatio, r.FullRatio, r.FullP99Ratio)
 	}
 	if left, err := os.ReadDir(data); err != nil || len(left) > 0 {
 		t.Errorf("it left %v behind (%v)", left, err)
@@ -246,6 +249,7 @@ func TestBenchFlags(t *testing.T) {
 		{"--tills=0", "--tills: 0 is not between 1 and 1024"},
 		{"--merchants=10001", "--merchants: 10001 is not between 1 and 10000"},
 		{"--polls=-1", "--polls: -1 is not between 0 and 16000"},
+		{"--stored=-1", "--stored: -1 is not between 0 and 100000000"},
 		{"--duration=1h", "--duration: 1h0m0s is not between 100ms and 10m0s"},
 		{"--data=/no/such/folder", "/no/such/folder"},
 		{"--pgbench", "--pgbench: it measures a PostgreSQL server; name one with --database"},
@@ -281,7 +285,7 @@ func TestBenchSeesWrongBooks(t *testing.T) {
 		{"work is owed", []uint64{1, 2}, map[uint64]int{1: 1, 2: 1}, 0, ledgerSums{receivable: 2 * amountMinor, owed: 1}, 1},
 	} {
 		b := compare(tt.approved, tt.movements, tt.lost)
-		b.hold(tt.ledger, 0, tt.lost)
+		b.hold(tt.ledger, burden{}, tt.lost)
 		r := benchReport{Serve: benchRound{Books: b}}
 		if len(b.Problems) != tt.problems || (r.failure() == nil) != (tt.problems == 0) {
 			t.Errorf("%s: %q", tt.name, b.Problems)

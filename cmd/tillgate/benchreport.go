@@ -25,13 +25,16 @@ type benchReport struct {
 	Seconds       float64      `json:"seconds"`
 	WarmUpSeconds float64      `json:"warm_up_seconds"`
 
-	Serve       benchRound  `json:"serve"`
-	Polled      *benchRound `json:"serve_with_polls,omitempty"`
-	PolledRatio float64     `json:"polls_ratio,omitempty"` // Payments a second with polls, of those without.
-	Stub        *benchRound `json:"stub,omitempty"`
-	Ratio       float64     `json:"ratio,omitempty"` // Payments a second of the server, of those of the stub.
-	UPP         *benchRound `json:"upp,omitempty"`   // The same tills over UPP, beside another protocol.
-	UPPRatio    float64     `json:"upp_ratio,omitempty"`
+	Serve        benchRound  `json:"serve"`
+	Polled       *benchRound `json:"serve_with_polls,omitempty"`
+	PolledRatio  float64     `json:"polls_ratio,omitempty"` // Payments a second with polls, of those without.
+	Full         *benchRound `json:"serve_with_stored,omitempty"`
+	FullRatio    float64     `json:"stored_ratio,omitempty"`     // Payments a second on a store that has many already, of those on an empty one.
+	FullP99Ratio float64     `json:"stored_p99_ratio,omitempty"` // The same of the latency at p99.
+	Stub         *benchRound `json:"stub,omitempty"`
+	Ratio        float64     `json:"ratio,omitempty"` // Payments a second of the server, of those of the stub.
+	UPP          *benchRound `json:"upp,omitempty"`   // The same tills over UPP, beside another protocol.
+	UPPRatio     float64     `json:"upp_ratio,omitempty"`
 
 	Pgbench *benchPgbench `json:"pgbench,omitempty"`
 }
@@ -64,6 +67,7 @@ type benchRound struct {
 	Disk          *benchDisk    `json:"disk,omitempty"`
 	ResidentBytes int64         `json:"resident_bytes,omitempty"` // Of the server when the measured time ends.
 	Polls         *benchPolls   `json:"polls,omitempty"`
+	Stored        int           `json:"stored,omitempty"` // Payments that were in the store before.
 	Books         benchBooks    `json:"books"`
 }
 
@@ -162,14 +166,14 @@ func compare(approved []uint64, movements map[uint64]int, lost int) benchBooks {
 }
 
 // hold adds our own books to the comparison. What is pending may be owed.
-func (b *benchBooks) hold(l ledgerSums, pending, lost int) {
+func (b *benchBooks) hold(l ledgerSums, with burden, lost int) {
 	if l.unbalanced > 0 {
 		b.problem("the ledger of %d merchants does not balance", l.unbalanced)
 	}
-	if want := int64(b.Movements) * amountMinor; l.receivable != want {
+	if want := int64(b.Movements+with.stored) * amountMinor; l.receivable != want {
 		b.problem("the ledger says that the acquirer owes %d, and %d was moved", l.receivable, want)
 	}
-	if l.owed > pending+lost {
+	if l.owed > with.polls+lost {
 		b.problem("%d pieces of work are still owed", l.owed)
 	}
 }
@@ -204,6 +208,9 @@ func (r *benchReport) rounds() []namedRound {
 	list := []namedRound{{"serve", &r.Serve}}
 	if r.Polled != nil {
 		list = append(list, namedRound{"with polls", r.Polled})
+	}
+	if r.Full != nil {
+		list = append(list, namedRound{"with stored", r.Full})
 	}
 	if r.UPP != nil {
 		list = append(list, namedRound{"upp", r.UPP})
@@ -310,6 +317,10 @@ func (r *benchReport) conclusions() string {
 		p := r.Polled.Polls
 		fmt.Fprintf(&b, "With %d long polls, payments run at %.2f of the rate without; the polls take %.0f MiB (%.0f before, %.0f after), %.1f KiB each.\n",
 			p.Count, r.PolledRatio, mebibytes(p.ResidentAfter-p.ResidentBefore), mebibytes(p.ResidentBefore), mebibytes(p.ResidentAfter), p.BytesPerPoll/1024)
+	}
+	if r.Full != nil {
+		fmt.Fprintf(&b, "With %d payments in the store, payments run at %.2f of the rate without, and their p99 is %.2f of that without.\n", r.Full.Stored, r.FullRatio,
+			r.FullP99Ratio)
 	}
 	if p := r.Pgbench; p != nil {
 		fmt.Fprintf(&b, "pgbench makes %.0f transactions a second on the same PostgreSQL (scale %d, %d clients); serve makes %.2f payments for each, two transactions a payment.\n",

@@ -52,15 +52,22 @@ type round struct {
 	sandbox *child
 	books   string // Address of the sandbox's books.
 	target  *child
-	url     string
-	before  int64 // Bytes of what is kept before the first payment.
-	size    int64 // The same once the server has ended.
-	report  benchRound
+	burden
+	url    string
+	before int64 // Bytes of what is kept before the first payment.
+	size   int64 // The same once the server has ended.
+	report benchRound
+}
+
+// burden is what a server has to bear beside the payments that are measured.
+type burden struct {
+	polls  int // Long polls that wait.
+	stored int // Payments that are in the store before.
 }
 
 // round starts a sandbox and a target, loads the target, stops it, and holds both books together.
-func (b *bench) round(ctx context.Context, name, protocol string, t target, polls int) (_ benchRound, err error) {
-	r := &round{bench: b, name: name, protocol: protocol, dir: filepath.Join(b.dir, name)}
+func (b *bench) round(ctx context.Context, name, protocol string, t target, with burden) (_ benchRound, err error) {
+	r := &round{bench: b, name: name, protocol: protocol, dir: filepath.Join(b.dir, name), burden: with}
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return r.report, err
 	}
@@ -94,8 +101,8 @@ func (b *bench) round(ctx context.Context, name, protocol string, t target, poll
 		return r.report, err
 	}
 	var waiting *polling
-	if polls > 0 {
-		if waiting, err = r.startPolls(ctx, polls); err != nil {
+	if r.polls > 0 {
+		if waiting, err = r.startPolls(ctx, r.polls); err != nil {
 			return r.report, err
 		}
 		defer waiting.stop()
@@ -124,7 +131,7 @@ func (b *bench) round(ctx context.Context, name, protocol string, t target, poll
 		if err != nil {
 			return r.report, fmt.Errorf("our books: %w", err)
 		}
-		r.report.Books.hold(ledger, polls, loaded.failures)
+		r.report.Books.hold(ledger, r.burden, loaded.failures)
 		if r.size, err = r.keptBytes(ctx); err != nil {
 			return r.report, err
 		}
@@ -185,6 +192,11 @@ type devSandboxCards struct {
 func (r *round) startServer(ctx context.Context, walletURL string) (err error) {
 	if err := r.provision(ctx); err != nil {
 		return fmt.Errorf("make merchants: %w", err)
+	}
+	if r.stored > 0 {
+		if err := r.storePayments(ctx, r.stored); err != nil {
+			return fmt.Errorf("store payments of before: %w", err)
+		}
 	}
 	if r.before, err = r.keptBytes(ctx); err != nil {
 		return err
@@ -296,8 +308,10 @@ func (r *round) finish(t target) error {
 	if err != nil {
 		return err
 	}
-	r.report.Disk = &benchDisk{BytesPerPayment: math.Round(float64(r.size-r.before) / payments),
-		LogBytesPerPayment: math.Round(float64(log.Size()) / payments)}
+	if r.stored == 0 { // Else what grew includes the log of what was stored before.
+		r.report.Disk = &benchDisk{BytesPerPayment: math.Round(float64(r.size-r.before) / payments),
+			LogBytesPerPayment: math.Round(float64(log.Size()) / payments)}
+	}
 	return nil
 }
 
