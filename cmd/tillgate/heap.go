@@ -11,7 +11,7 @@ const (
 	// that it meets (docs/performance.md).
 	gcPercent = 400
 	// garbageMax bounds that where much lives, such as thousands of long polls: five times as much would be gigabytes.
-	garbageMax = 48 << 20
+	garbageMax = 40 << 20
 	// gcPercentMin keeps collections from following each other without a pause, however much lives.
 	gcPercentMin = 50
 )

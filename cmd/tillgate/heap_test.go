@@ -8,8 +8,8 @@ func TestGarbageIsBounded(t *testing.T) {
 		0:         gcPercent,
 		1 << 20:   gcPercent,
 		10 << 20:  gcPercent,
-		24 << 20:  200,
-		48 << 20:  100,
+		20 << 20:  200,
+		40 << 20:  100,
 		480 << 20: gcPercentMin,
 		1 << 40:   gcPercentMin,
 	} {
