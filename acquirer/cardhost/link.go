@@ -189,6 +189,9 @@ func (l *Link) exchange(ctx context.Context, req *message, c *payment.Card) (ans
 		return nil, err
 	}
 	defer l.release(ln)
+	if err := ctx.Err(); err != nil { // Nobody waits for it any more, so it does not leave.
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
 	k := ln.keys.Load()
 	if c != nil && c.PIN != nil && !c.PAN.IsZero() {
 		if err := l.translate(req, c.PIN, c.PAN, k); err != nil {
