@@ -83,7 +83,8 @@ const (
 	workersMax = 64
 	// undoGrace is how long a cancel waits for the acquirer to agree before it is answered; the undoing is owed in any case.
 	undoGrace = 500 * time.Millisecond
-	// rereadEvery is how often a waiter reads by itself where signals may be lost, and rereadNet where they should not be.
+	// rereadEvery is how often a waiter reads by itself, since signals may be lost. Where they cannot be, those who wait by thousands (Watch) read
+	// after rereadNet.
 	rereadEvery = 10 * time.Second
 	rereadNet   = time.Minute
 	// amountMax is the largest amount of one payment in minor units: what DE 4 of ISO 8583 holds, and few enough that no ledger's sum overflows.
@@ -824,7 +825,7 @@ func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit tim
 	defer end()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	again := time.NewTicker(e.reread())
+	again := time.NewTicker(rereadEvery)
 	defer again.Stop()
 	for last := limit <= 0; ; {
 		var v V
@@ -841,14 +842,6 @@ func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit tim
 			return v, ctx.Err()
 		}
 	}
-}
-
-// reread is how often a waiter reads by itself.
-func (e *Engine) reread() time.Duration {
-	if e.cfg.Signal.Lossy() {
-		return rereadEvery
-	}
-	return rereadNet
 }
 
 func viewOf(r Reader, m MerchantID, id ID) (View, error) {

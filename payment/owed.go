@@ -41,10 +41,21 @@ func (t *turn) later(op *Operation) {
 	pauses := delays
 	if op.State == Waiting {
 		pauses = polls
-		if f, ok := t.e.cfg.Acquirers[op.Acquirer].(Follower); ok && f.Following() {
-			pauses = netPolls
-		}
 	}
+	t.put(op, pauses)
+}
+
+// wait puts down an operation of which the acquirer has just said that somebody must still act. One that tells by itself when that has happened
+// is asked as a net only; a question that was not answered is another matter.
+func (t *turn) wait(op *Operation) {
+	pauses := polls
+	if f, ok := t.e.cfg.Acquirers[op.Acquirer].(Follower); ok && f.Following() {
+		pauses = netPolls
+	}
+	t.put(op, pauses)
+}
+
+func (t *turn) put(op *Operation, pauses []time.Duration) {
 	at := t.now.Add(pauses[min(op.Tries, len(pauses)-1)])
 	if op.Kind.IsAttempt() && at.After(t.p.ExpiresAt) && t.now.Before(t.p.ExpiresAt) {
 		at = t.p.ExpiresAt

@@ -647,7 +647,7 @@ func (t *turn) answered(op *Operation, class Class, a Answer) error {
 			return err
 		}
 		keep(op, a)
-		t.later(op)
+		t.wait(op)
 		return nil
 	case OutcomeUnknown, OutcomeUnseen, OutcomeUnfit:
 		return t.lost(op, class)
@@ -724,7 +724,7 @@ func (t *turn) attemptAnswered(op *Operation, class Class, a Answer) error {
 		}
 		keep(op, a)
 		if op.State == Waiting {
-			t.later(op)
+			t.wait(op)
 		}
 		return nil
 	case OutcomeUnsent:

@@ -47,6 +47,14 @@ func watchFor[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit 
 	w.wake(false)
 }
 
+// reread is how often a watch reads by itself.
+func (e *Engine) reread() time.Duration {
+	if e.cfg.Signal.Lossy() {
+		return rereadEvery
+	}
+	return rereadNet
+}
+
 // tick is the deadline, or a read before it where signals may be lost.
 func (w *watch[V]) tick() {
 	left := time.Until(w.deadline)

@@ -118,3 +118,18 @@ func TestAFollowerIsAskedRarely(t *testing.T) {
 		e.settle()
 	})
 }
+
+// What it tells is only a hint: a question about it that is not answered is asked again soon.
+func TestAFollowerWhoseAnswerIsLostIsAskedAgainSoon(t *testing.T) {
+	story(t, payment.Provider, func(t *testing.T, e *env) {
+		e.bank.follows.Store(true)
+		e.bank.next(payment.Sale, waits)
+		v := e.sell("a", 100, func(c *payment.SaleCommand) { c.Wait, c.Lifetime = time.Second, time.Hour })
+		e.bank.customer(v.Attempt.Number, true)
+		e.bank.next("query", lostAnswer)
+		e.engine.Nudge(payment.Owed{Merchant: v.Payment.Merchant, Payment: v.Payment.ID, Operation: v.Attempt.ID})
+		e.skip(30 * time.Second)
+		e.stands("a", payment.Captured, payment.Approved)
+		e.settle()
+	})
+}
