@@ -821,7 +821,13 @@ func (e *Engine) AwaitRefund(ctx context.Context, m MerchantID, payment, id ID, 
 
 // await subscribes, then reads, then waits, so that no change falls between; it reads again at the deadline, and now and then.
 func await[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit time.Duration, done func(V) bool, read func(Reader) (V, error)) (V, error) {
-	woken, end := e.cfg.Signal.Subscribe(m, id)
+	woken := make(chan struct{}, 1)
+	end := e.cfg.Signal.Watch(m, id, func() {
+		select {
+		case woken <- struct{}{}:
+		default: // A wake-up waits there already.
+		}
+	})
 	defer end()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()

@@ -257,9 +257,6 @@ func (deaf) Lossy() bool { return true }
 func (deaf) Watch(payment.MerchantID, payment.ID, func()) func() { return func() {} }
 
 func (deaf) Publish(payment.MerchantID, payment.ID) {}
-func (deaf) Subscribe(payment.MerchantID, payment.ID) (<-chan struct{}, func()) {
-	return make(chan struct{}), func() {}
-}
 
 // env is an engine with all it needs, in time that passes only when everybody waits.
 type env struct {

@@ -17,8 +17,8 @@ var delays = []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Se
 // polls are the pauses between queries while the customer has still to act: a net below the acquirer's own events.
 var polls = []time.Duration{3 * time.Second, 5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute}
 
-// netPolls are the pauses beside an acquirer that tells by itself.
-var netPolls = []time.Duration{time.Minute}
+// netPoll is the pause beside an acquirer that tells by itself.
+const netPoll = time.Minute
 
 const (
 	// flagAfter is the number of tries after which people are told.
@@ -42,21 +42,21 @@ func (t *turn) later(op *Operation) {
 	if op.State == Waiting {
 		pauses = polls
 	}
-	t.put(op, pauses)
+	t.put(op, pauses[min(op.Tries, len(pauses)-1)])
 }
 
 // wait puts down an operation of which the acquirer has just said that somebody must still act. One that tells by itself when that has happened
 // is asked as a net only; a question that was not answered is another matter.
 func (t *turn) wait(op *Operation) {
-	pauses := polls
 	if f, ok := t.e.cfg.Acquirers[op.Acquirer].(Follower); ok && f.Following() {
-		pauses = netPolls
+		t.put(op, netPoll)
+		return
 	}
-	t.put(op, pauses)
+	t.later(op)
 }
 
-func (t *turn) put(op *Operation, pauses []time.Duration) {
-	at := t.now.Add(pauses[min(op.Tries, len(pauses)-1)])
+func (t *turn) put(op *Operation, pause time.Duration) {
+	at := t.now.Add(pause)
 	if op.Kind.IsAttempt() && at.After(t.p.ExpiresAt) && t.now.Before(t.p.ExpiresAt) {
 		at = t.p.ExpiresAt
 	}

@@ -30,17 +30,6 @@ func (s *LocalSignal) Publish(m MerchantID, id ID) {
 	}
 }
 
-// Subscribe begins to listen for a payment.
-func (s *LocalSignal) Subscribe(m MerchantID, id ID) (<-chan struct{}, func()) {
-	c := make(chan struct{}, 1)
-	return c, s.Watch(m, id, func() {
-		select {
-		case c <- struct{}{}:
-		default: // A wake-up waits there already.
-		}
-	})
-}
-
 // Watch calls fn when a payment changes.
 func (s *LocalSignal) Watch(m MerchantID, id ID, fn func()) (end func()) {
 	k, w := signalKey{m, id}, &fn

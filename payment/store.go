@@ -249,6 +249,4 @@ type Signal interface {
 	// Watch calls fn after a change, until the function that it returns is called, and perhaps once more then. fn must not block, nor call the
 	// signal.
 	Watch(merchant MerchantID, payment ID, fn func()) (end func())
-	// Subscribe returns a channel that gets a value after a change, and the function that ends it. Values may be merged.
-	Subscribe(merchant MerchantID, payment ID) (<-chan struct{}, func())
 }

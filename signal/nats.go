@@ -81,11 +81,6 @@ func (n *NATS) Watch(m payment.MerchantID, id payment.ID, fn func()) (end func()
 	return n.local.Watch(m, id, fn)
 }
 
-// Subscribe begins to listen for a payment.
-func (n *NATS) Subscribe(m payment.MerchantID, id payment.ID) (<-chan struct{}, func()) {
-	return n.local.Subscribe(m, id)
-}
-
 // Waiting is how many wait for payments in this process.
 func (n *NATS) Waiting() int { return n.local.Waiting() }
 

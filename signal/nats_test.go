@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tillgate/tillgate/payment"
 )
 
 // wakeLimit is generous: it only ends a test that would hang.
@@ -40,14 +42,25 @@ func woken(t *testing.T, c <-chan struct{}) {
 	}
 }
 
+// listen returns a channel that has a value after a change.
+func listen(n *NATS, m payment.MerchantID, id payment.ID) (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	return c, n.Watch(m, id, func() {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	})
+}
+
 func TestSignalsReachOtherProcesses(t *testing.T) {
 	t.Parallel()
 	_, a, b := pair(t)
-	here, end := a.Subscribe(1, 7)
+	here, end := listen(a, 1, 7)
 	defer end()
-	there, end := b.Subscribe(1, 7)
+	there, end := listen(b, 1, 7)
 	defer end()
-	other, end := b.Subscribe(2, 7)
+	other, end := listen(b, 2, 7)
 	defer end()
 	a.Publish(1, 7)
 	woken(t, here)
@@ -64,7 +77,7 @@ func TestACutLineDelaysNothingHere(t *testing.T) {
 	t.Parallel()
 	s, a, b := pair(t)
 	s.Stop()
-	here, end := a.Subscribe(1, 7)
+	here, end := listen(a, 1, 7)
 	defer end()
 	a.Publish(1, 7)
 	woken(t, here)
@@ -74,7 +87,7 @@ func TestACutLineDelaysNothingHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Stop()
-	there, end := b.Subscribe(1, 8)
+	there, end := listen(b, 1, 8)
 	defer end()
 	for deadline := time.Now().Add(wakeLimit); ; time.Sleep(20 * time.Millisecond) {
 		a.Publish(1, 8)

@@ -26,8 +26,9 @@
 // Commits are grouped here too, but differently. What a closure writes by keys and compare-and-set is not sent when it is called for but
 // kept until the closure has ended, and then goes to the server in one message with its COMMIT: no row is locked while we compute, and a
 // process that is stopped holds none. One connection takes all that has gathered and makes one transaction of it, in which rows of one
-// table are written by one statement; when it is late, a few others help. That costs the server 0.4 times what a transaction for each does (measured with 64 callers), most
-// of which is the preparation of statements and the reading of CHECKs for each, and lets durable throughput rise with load as on SQLite.
+// table are written by one statement; when it is late, a few others help. That costs the server 0.4 times what a transaction for each
+// does (measured with 64 callers), most of which is the preparation of statements and the reading of CHECKs for each, and lets durable
+// throughput rise with load as on SQLite.
 // It has two prices, and both are bounded. Work in a group fails with it: then halves of the group are tried, down to the piece that
 // fails, and that one runs alone. And it waits with it for rows that others have: for 100 ms, after which all of it runs alone. On a server
 // that spreads merchants over several hosts, a group would be a distributed transaction: set groupMax to 1 there.

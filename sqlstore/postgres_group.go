@@ -55,16 +55,15 @@ func (c *committer) help() {
 			return
 		case <-look.C:
 		}
-		for time.Since(time.Unix(0, c.engine.taken.Load())) > helpAfter {
-			select {
-			case b, ok := <-c.engine.bursts:
-				if ok {
-					c.take(b)
-					continue
-				}
-			default:
+		if time.Since(time.Unix(0, c.engine.taken.Load())) <= helpAfter {
+			continue
+		}
+		select {
+		case b, ok := <-c.engine.bursts:
+			if ok {
+				c.take(b)
 			}
-			break
+		default:
 		}
 	}
 }

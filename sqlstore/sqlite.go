@@ -83,7 +83,7 @@ type sqliteEngine struct {
 	writer  *writer
 	reads   chan *work // Without room: who hands work over has a reader that begins it, and those who wait are served as they came.
 	ended   chan error // What came of the end of each reader, and of the copier.
-	copier  bool       // Whether there is one: in the server, not in a tool.
+	ends    int        // How many of them come.
 	connect func() (*sqliteConn, error)
 	closed  chan struct{}
 	once    sync.Once
@@ -98,7 +98,7 @@ func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	e := &sqliteEngine{reads: make(chan *work), ended: make(chan error, readersMax+1), closed: make(chan struct{})}
+	e := &sqliteEngine{reads: make(chan *work), ended: make(chan error, readersMax+1), ends: readersMax, closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.lock.close(), e.turn.close())
@@ -124,7 +124,8 @@ func openSQLite(ctx context.Context, cfg Config, d *dialect) (_ *sqliteEngine, e
 	}
 	e.writer = newWriter(connector(false), e.turn, cfg.Tool)
 	go e.writer.run() // close waits for it.
-	if e.copier = !cfg.Tool; e.copier {
+	if !cfg.Tool {
+		e.ends++
 		go e.copyLog(connector(false)) // close waits for it.
 	}
 	return e, nil
@@ -242,7 +243,7 @@ func (e *sqliteEngine) copyLog(connect func() (*sqliteConn, error)) {
 			return
 		case <-look.C:
 		}
-		done := e.writer.done.Load()
+		done := e.writer.committed()
 		if done-copied < copyAfter {
 			continue
 		}
@@ -281,11 +282,7 @@ func (e *sqliteEngine) close() error {
 	e.once.Do(func() {
 		close(e.closed)
 		e.err = e.writer.close()
-		ends := readersMax
-		if e.copier {
-			ends++
-		}
-		for range ends {
+		for range e.ends {
 			e.err = errors.Join(e.err, <-e.ended)
 		}
 		e.err = errors.Join(e.err, e.turn.close(), e.lock.close())

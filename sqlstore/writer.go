@@ -46,7 +46,6 @@ type writer struct {
 	quit    chan struct{} // Closed: no more work is taken in.
 	stopped chan struct{} // Closed: the writer has ended, and all that it began is answered.
 	once    sync.Once
-	done    atomic.Uint64 // Work that was committed.
 
 	// Only the writer's goroutine touches these.
 	conn       *sqliteConn
@@ -291,7 +290,6 @@ func (w *writer) commit(size int) error {
 	}
 	fault.After("commit")
 	w.last = size
-	w.done.Add(uint64(size))
 	w.count(func(s *Stats) {
 		s.Groups++
 		s.Work += uint64(size)
@@ -409,6 +407,13 @@ func (w *writer) count(fn func(*Stats)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fn(&w.counted)
+}
+
+// committed is how much work has been committed.
+func (w *writer) committed() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counted.Work
 }
 
 func (w *writer) stats() Stats {

@@ -71,10 +71,14 @@ func (r *round) storePayments(ctx context.Context, count int) error {
 func storePayment(ctx context.Context, store payment.Store, m payment.MerchantID, id payment.ID) error {
 	now := time.Now()
 	amount := money.New(amountMinor, money.MustCurrency("AUD"))
-	day := payment.Day(now.Year()*10_000 + int(now.Month())*100 + now.Day())
+	calendar := payment.Calendar{Zone: "Australia/Melbourne"}
+	day, err := calendar.Day(now)
+	if err != nil {
+		return err
+	}
 	p := payment.Payment{Merchant: m, ID: id, State: payment.Captured, Protocol: upp.Protocol, Key: payment.Key{Scope: upp.Protocol, Key: fmt.Sprintf("before-%x-%012d", id%251, id)},
 		Credential: 1, Store: 1, Terminal: 1, Numbering: payment.Numbering{Prefix: "8010", Digits: 12}, Amount: amount, Method: "alipay", Flow: payment.ByCode,
-		Attempt: id, Captured: amount.Minor(), Calendar: payment.Calendar{Zone: "Australia/Melbourne"}, CreatedAt: now, ModifiedAt: now, PaidAt: now,
+		Attempt: id, Captured: amount.Minor(), Calendar: calendar, CreatedAt: now, ModifiedAt: now, PaidAt: now,
 		ExpiresAt: now.Add(time.Minute), Day: day, Echo: []byte(`{"request":"` + strings.Repeat("x", 200) + `"}`)}
 	op := payment.Operation{Merchant: m, Payment: id, ID: id, Kind: payment.Sale, State: payment.Approved, Number: p.Number(), Acquirer: walletAcquirer, Amount: amount,
 		Day: day, CreatedAt: now, SentAt: now, SettledAt: now, Result: payment.Result{ProviderReference: fmt.Sprintf("2026%020d", id), PayerID: "2088000000000001"}}

@@ -4,15 +4,16 @@
 package park
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -153,8 +154,8 @@ func (s *Spot) listen() {
 	}
 }
 
-// Answer has a handler answer, unless the caller has left, and gives the connection back. Of the request, the handler is given its method, path and caller's address, and a
-// context for its notes in the log that does not end.
+// Answer has a handler answer, unless the caller has left, and gives the connection back. Of the request, the handler is given its method, path
+// and caller's address, and a context for its notes in the log that does not end.
 func (s *Spot) Answer(h http.HandlerFunc) {
 	defer s.lot.parked.Done()
 	defer s.cancel()
@@ -172,13 +173,13 @@ func (s *Spot) Answer(h http.HandlerFunc) {
 		_ = s.conn.Close() // As net/http does after a panic.
 		return
 	}
-	last := s.lot.isClosed()
+	last, size := s.lot.isClosed(), a.body.Len()
 	if err := a.write(s.conn, last); err != nil {
 		s.finish(access.StatusLeft, 0)
 		_ = s.conn.Close() // The caller has left.
 		return
 	}
-	s.finish(a.status, a.body.Len())
+	s.finish(a.status, size)
 	if !last && s.lot.takeBack(s.conn, s.unread) {
 		return
 	}
@@ -242,21 +243,13 @@ func (a *answer) serve(h http.HandlerFunc, r *http.Request, log *slog.Logger) (o
 // write writes the answer as HTTP/1.1.
 func (a *answer) write(conn net.Conn, last bool) error {
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	a.header.Set("Content-Length", strconv.Itoa(a.body.Len()))
-	if last {
-		a.header.Set("Connection", "close")
-	}
-	var b bytes.Buffer
-	b.WriteString("HTTP/1.1 " + strconv.Itoa(a.status) + " " + http.StatusText(a.status) + "\r\n")
-	if err := a.header.Write(&b); err != nil {
-		return err
-	}
-	b.WriteString("\r\n")
-	b.Write(a.body.Bytes())
+	answer := http.Response{StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Header: a.header, ContentLength: int64(a.body.Len()),
+		Body: io.NopCloser(&a.body), Close: last}
 	if err := conn.SetDeadline(time.Now().Add(writeMax)); err != nil {
 		return err
 	}
-	if _, err := conn.Write(b.Bytes()); err != nil {
+	out := bufio.NewWriter(conn)
+	if err := errors.Join(answer.Write(out), out.Flush()); err != nil {
 		return err
 	}
 	return conn.SetDeadline(time.Time{})

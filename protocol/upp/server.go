@@ -239,7 +239,7 @@ func (s *Server) fetch(c *call) error {
 		return s.answerRefund(c, refund, http.StatusOK)
 	}
 	if poll && !finalPurchase(v) {
-		return s.pollPurchase(c, v)
+		return s.pollPurchase(c, v, pollWait)
 	}
 	return s.answerPurchase(c, v, http.StatusOK)
 }
@@ -250,55 +250,51 @@ func finalRefund(v payment.RefundView) bool {
 	return v.Refund.State == payment.Approved || v.Refund.State == payment.Declined
 }
 
-// pollPurchase holds a poll until the purchase is final, or for as long as a poll may take: parked, if the connection can be. When the server stops,
-// the purchase as it is sends the poller round again.
-func (s *Server) pollPurchase(c *call, v payment.View) error {
-	m, id, limit := v.Payment.Merchant, v.Payment.ID, cmp.Or(s.PollWait, pollWait)
-	if ctx, answer, ok := s.park(c); ok {
-		s.Core.Watch(ctx, m, id, limit, finalPurchase, func(v payment.View, err error) {
-			answer(func(c *call) error {
+func (s *Server) pollPurchase(c *call, v payment.View, limit time.Duration) error {
+	m, id := v.Payment.Merchant, v.Payment.ID
+	limit = cmp.Or(s.PollWait, limit)
+	return poll(s, c, v, finalPurchase, s.answerPurchase,
+		func(ctx context.Context, then func(payment.View, error)) {
+			s.Core.Watch(ctx, m, id, limit, finalPurchase, then)
+		},
+		func(ctx context.Context) (payment.View, error) { return s.Core.Await(ctx, m, id, limit, finalPurchase) })
+}
+
+func (s *Server) pollRefund(c *call, v payment.RefundView) error {
+	m, of, id, limit := v.Payment.Merchant, v.Payment.ID, v.Refund.ID, cmp.Or(s.PollWait, pollWait)
+	return poll(s, c, v, finalRefund, s.answerRefund,
+		func(ctx context.Context, then func(payment.RefundView, error)) {
+			s.Core.WatchRefund(ctx, m, of, id, limit, finalRefund, then)
+		},
+		func(ctx context.Context) (payment.RefundView, error) {
+			return s.Core.AwaitRefund(ctx, m, of, id, limit, finalRefund)
+		})
+}
+
+// poll answers when what was found is final, or a poll may take no longer: by watch if the connection can be parked, else by await. When the server
+// stops, what is there sends the poller round again.
+func poll[V any](s *Server, c *call, v V, final func(V) bool, answer func(*call, V, int) error, watch func(context.Context, func(V, error)),
+	await func(context.Context) (V, error)) error {
+	if ctx, later, ok := s.park(c); ok {
+		watch(ctx, func(v V, err error) {
+			later(func(c *call) error {
 				if err != nil {
 					return err
 				}
-				return s.answerPurchase(c, v, polled(!finalPurchase(v)))
+				return answer(c, v, polled(!final(v)))
 			})
 		})
 		return nil
 	}
 	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
 	defer stop()
-	now, err := s.Core.Await(ctx, m, id, limit, finalPurchase)
+	now, err := await(ctx)
 	if err == nil {
 		v = now
 	} else if ctx.Err() == nil {
 		return err
 	} // Else nobody waits any more, and what was found before is still true.
-	return s.answerPurchase(c, v, polled(!finalPurchase(v)))
-}
-
-// pollRefund is pollPurchase for a refund.
-func (s *Server) pollRefund(c *call, v payment.RefundView) error {
-	m, of, id, limit := v.Payment.Merchant, v.Payment.ID, v.Refund.ID, cmp.Or(s.PollWait, pollWait)
-	if ctx, answer, ok := s.park(c); ok {
-		s.Core.WatchRefund(ctx, m, of, id, limit, finalRefund, func(v payment.RefundView, err error) {
-			answer(func(c *call) error {
-				if err != nil {
-					return err
-				}
-				return s.answerRefund(c, v, polled(!finalRefund(v)))
-			})
-		})
-		return nil
-	}
-	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
-	defer stop()
-	now, err := s.Core.AwaitRefund(ctx, m, of, id, limit, finalRefund)
-	if err == nil {
-		v = now
-	} else if ctx.Err() == nil {
-		return err
-	} // Else as above.
-	return s.answerRefund(c, v, polled(!finalRefund(v)))
+	return answer(c, v, polled(!final(v)))
 }
 
 // park parks a call, and returns a context that ends when the caller leaves or the server stops, and what answers the call later: with one that

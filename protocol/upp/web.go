@@ -2,7 +2,6 @@ package upp
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"embed"
@@ -101,15 +100,7 @@ func (s *Server) complete(c *call) error {
 	if echo.SaleType != SaleWebsite || finalPurchase(v) {
 		return s.answerPurchase(c, v, http.StatusOK)
 	}
-	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
-	defer stop()
-	now, err := s.Core.Await(ctx, v.Payment.Merchant, v.Payment.ID, cmp.Or(s.PollWait, completeWait), finalPurchase)
-	if err == nil {
-		v = now
-	} else if ctx.Err() == nil {
-		return err
-	} // Else nobody waits any more: what was found before is still true.
-	return s.answerPurchase(c, v, polled(!finalPurchase(v)))
+	return s.pollPurchase(c, v, completeWait)
 }
 
 // anyObject reads a body that says nothing: it is empty or a JSON object.
