@@ -53,14 +53,14 @@ type KeyRow struct {
 // Closed reports whether the key was only closed in advance.
 func (k *KeyRow) Closed() bool { return k.Payment == 0 && k.MAC == nil }
 
-// Change is what a turn has changed of one payment.
+// Change is what a turn has changed of one payment. It is only to be read.
 type Change struct {
-	Was, Now   Payment // Was is zero for a new payment.
+	Was, Now   *Payment // Was is zero for a new payment.
 	Operations []OperationChange
 }
 
 // OperationChange is what a turn has changed of one operation; Was is zero for a new one.
-type OperationChange struct{ Was, Now Operation }
+type OperationChange struct{ Was, Now *Operation }
 
 // Notice is something that a caller wants to be told over HTTP: a callback or webhook. It is stored in the commit that it tells of, and sent
 // until it is accepted or given up (package notify).

@@ -203,10 +203,10 @@ func (t *turn) notices() error {
 	if t.e.cfg.Notices == nil || t.p.ID == 0 {
 		return nil
 	}
-	c := Change{Was: t.was, Now: t.p}
+	c := Change{Was: &t.was, Now: &t.p}
 	for _, r := range t.ops {
 		if r.fresh || r.op.State != r.was.State {
-			c.Operations = append(c.Operations, OperationChange{Was: r.was, Now: r.op})
+			c.Operations = append(c.Operations, OperationChange{Was: &r.was, Now: &r.op})
 		}
 	}
 	if !t.fresh && c.Was.State == c.Now.State && len(c.Operations) == 0 {

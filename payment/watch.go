@@ -7,14 +7,15 @@ import (
 )
 
 // Watch is Await for thousands who wait at once: nobody waits in it. It calls then once, from a goroutine of its own, with the payment as soon as
-// done holds, and as it is when limit is over or ctx ends.
-func (e *Engine) Watch(ctx context.Context, m MerchantID, id ID, limit time.Duration, done func(View) bool, then func(View, error)) {
-	watchFor(ctx, e, m, id, limit, done, readView(m, id), then)
+// done holds, and as it is when limit is over, ctx ends, or end is called, which may be called at any time and as often as one likes.
+func (e *Engine) Watch(ctx context.Context, m MerchantID, id ID, limit time.Duration, done func(View) bool, then func(View, error)) (end func()) {
+	return watchFor(ctx, e, m, id, limit, done, readView(m, id), then)
 }
 
 // WatchRefund is Watch for a refund.
-func (e *Engine) WatchRefund(ctx context.Context, m MerchantID, payment, id ID, limit time.Duration, done func(RefundView) bool, then func(RefundView, error)) {
-	watchFor(ctx, e, m, payment, limit, done, readRefund(m, payment, id), then)
+func (e *Engine) WatchRefund(ctx context.Context, m MerchantID, payment, id ID, limit time.Duration, done func(RefundView) bool,
+	then func(RefundView, error)) (end func()) {
+	return watchFor(ctx, e, m, payment, limit, done, readRefund(m, payment, id), then)
 }
 
 // watch is one who is to be told. While it waits, it is this and a timer.
@@ -37,14 +38,16 @@ type watch[V any] struct {
 
 // watchFor subscribes before it reads, so that no change falls between.
 func watchFor[V any](ctx context.Context, e *Engine, m MerchantID, id ID, limit time.Duration, done func(V) bool, read func(Reader) (V, error),
-	then func(V, error)) {
+	then func(V, error)) (end func()) {
 	w := &watch[V]{e: e, read: read, done: done, then: then, deadline: time.Now().Add(limit)}
 	w.mu.Lock()
+	end = func() { w.wake(true) }
 	w.leave = e.cfg.Signal.Watch(m, id, func() { w.wake(false) })
-	w.release = context.AfterFunc(ctx, func() { w.wake(true) })
+	w.release = context.AfterFunc(ctx, end)
 	w.timer = time.AfterFunc(min(limit, e.reread()), w.tick)
 	w.mu.Unlock()
 	w.wake(false)
+	return end
 }
 
 // reread is how often a watch reads by itself.

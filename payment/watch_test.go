@@ -17,10 +17,16 @@ type ending struct {
 
 // watch begins to watch a payment until it is captured.
 func (e *env) watch(ctx context.Context, v payment.View, limit time.Duration) <-chan ending {
+	told, _ := e.watchEnded(ctx, v, limit)
+	return told
+}
+
+func (e *env) watchEnded(ctx context.Context, v payment.View, limit time.Duration) (told <-chan ending, end func()) {
 	start, out := time.Now(), make(chan ending, 2)
 	captured := func(v payment.View) bool { return v.Payment.State == payment.Captured }
-	e.engine.Watch(ctx, v.Payment.Merchant, v.Payment.ID, limit, captured, func(v payment.View, err error) { out <- ending{v, err, time.Since(start)} })
-	return out
+	end = e.engine.Watch(ctx, v.Payment.Merchant, v.Payment.ID, limit, captured,
+		func(v payment.View, err error) { out <- ending{v, err, time.Since(start)} })
+	return out, end
 }
 
 func TestWatchTellsAtOnce(t *testing.T) {
@@ -59,6 +65,15 @@ func TestWatchTellsWhatIsThereAtItsLimitAndWhenNobodyWaitsAnyMore(t *testing.T) 
 		is(t, "attempt", got.view.Attempt.State, payment.Waiting)
 		got = <-e.watch(ctx, v, time.Minute)
 		is(t, "waited by who has left before", got.after, 0)
+		told, end := e.watchEnded(e.ctx(), v, time.Minute)
+		time.Sleep(time.Second)
+		end()
+		end()
+		got = <-told
+		is(t, "waited by who was ended", got.after, time.Second)
+		is(t, "attempt", got.view.Attempt.State, payment.Waiting)
+		end()
+		is(t, "told again", len(told), 0)
 		is(t, "still watched", e.signal.(*payment.LocalSignal).Waiting(), 0)
 		e.settle()
 	})

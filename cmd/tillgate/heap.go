@@ -11,23 +11,33 @@ const (
 	// that it meets (docs/performance.md).
 	gcPercent = 400
 	// garbageMax bounds that where much lives, such as thousands of long polls: five times as much would be gigabytes.
-	garbageMax = 40 << 20
+	garbageMax = 80 << 20
 	// gcPercentMin keeps collections from following each other without a pause, however much lives.
 	gcPercentMin = 50
+
+	// memoryMin is what Go's memory may grow to before it is collected early: what lives grows faster than the percentage follows when
+	// thousands of polls come at once. Where more lives, it is half as much again and memoryRoom.
+	memoryMin  = 144 << 20
+	memoryRoom = 48 << 20
 )
 
-// tuneGC sets how much garbage may gather, now and after each collection. It is for programs that run until the process ends.
-func tuneGC() {
-	debug.SetGCPercent(gcPercent)
-	afterGC(&gcTuner{percent: gcPercent, samples: []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}})
+// tuneGC sets how much garbage may gather, now and after each collection, unless the environment says so. It is for programs that run until the
+// process ends.
+func tuneGC(getenv func(string) string) {
+	if getenv("GOGC") != "" || getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	t := &gcTuner{samples: []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}}
+	t.tune()
+	afterGC(t)
 }
 
 type gcTuner struct {
-	percent int
+	percent int // As it was set last.
 	samples []runtimemetrics.Sample
 }
 
-// afterGC sets the percentage when a collection has found an object dead, and leaves another such object for the next.
+// afterGC tunes when a collection has found an object dead, and leaves another such object for the next.
 func afterGC(t *gcTuner) {
 	runtime.SetFinalizer(&struct{ *gcTuner }{t}, func(s *struct{ *gcTuner }) {
 		s.tune()
@@ -37,17 +47,20 @@ func afterGC(t *gcTuner) {
 
 func (t *gcTuner) tune() {
 	runtimemetrics.Read(t.samples)
-	var live uint64
+	var live int64
 	for _, s := range t.samples {
-		live += s.Value.Uint64()
+		live += int64(s.Value.Uint64())
 	}
-	if p := gcPercentFor(live); p*10 < t.percent*9 || p*10 > t.percent*11 { // Each change stops the world for a moment.
-		t.percent = p
-		debug.SetGCPercent(p)
+	percent, memory := gcFor(live)
+	if percent*10 >= t.percent*9 && percent*10 <= t.percent*11 {
+		return // Each change stops the world for a moment.
 	}
+	t.percent = percent
+	debug.SetGCPercent(percent)
+	debug.SetMemoryLimit(memory)
 }
 
-// gcPercentFor is the percentage for so many live bytes.
-func gcPercentFor(live uint64) int {
-	return int(max(gcPercentMin, min(gcPercent, garbageMax*100/max(live, 1))))
+// gcFor is by how many percent the heap may grow beyond so many live bytes, and what all of Go's memory may grow to, in bytes.
+func gcFor(live int64) (percent int, memory int64) {
+	return int(max(gcPercentMin, min(gcPercent, garbageMax*100/max(live, 1)))), max(memoryMin, live+live/2+memoryRoom)
 }

@@ -1,20 +1,49 @@
 package main
 
-import "testing"
+import (
+	"runtime/debug"
+	"testing"
+)
 
 func TestGarbageIsBounded(t *testing.T) {
 	t.Parallel()
-	for live, want := range map[uint64]int{
-		0:         gcPercent,
-		1 << 20:   gcPercent,
-		10 << 20:  gcPercent,
-		20 << 20:  200,
-		40 << 20:  100,
-		480 << 20: gcPercentMin,
-		1 << 40:   gcPercentMin,
+	for _, c := range []struct {
+		live    int64
+		percent int
+		memory  int64
+	}{
+		{0, gcPercent, memoryMin},
+		{1 << 20, gcPercent, memoryMin},
+		{20 << 20, gcPercent, memoryMin},
+		{40 << 20, 200, memoryMin},
+		{80 << 20, 100, 168 << 20},
+		{1 << 30, gcPercentMin, 1584 << 20},
+		{1 << 40, gcPercentMin, 3<<39 + memoryRoom},
 	} {
-		if got := gcPercentFor(live); got != want {
-			t.Errorf("%d bytes live: got %d %%, want %d %%", live, got, want)
+		if percent, memory := gcFor(c.live); percent != c.percent || memory != c.memory {
+			t.Errorf("%d bytes live: got %d %% and %d bytes, want %d %% and %d bytes", c.live, percent, memory, c.percent, c.memory)
+		}
+	}
+}
+
+func TestTheEnvironmentDecidesAboutGarbage(t *testing.T) {
+	percent, memory := debug.SetGCPercent(77), debug.SetMemoryLimit(1<<40)
+	defer func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(memory)
+	}()
+	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
+		tuneGC(func(v string) string {
+			if v == name {
+				return "set"
+			}
+			return ""
+		})
+		if percent := debug.SetGCPercent(77); percent != 77 {
+			t.Errorf("with %s, the percentage is %d", name, percent)
+		}
+		if memory := debug.SetMemoryLimit(-1); memory != 1<<40 {
+			t.Errorf("with %s, the limit is %d", name, memory)
 		}
 	}
 }

@@ -40,9 +40,7 @@ func (c *serveCommand) Run(e *env) error {
 	if err := cfg.validate(); err != nil {
 		return err
 	}
-	if e.getenv("GOGC") == "" {
-		tuneGC()
-	}
+	tuneGC(e.getenv)
 	level, _ := logLevel(cfg.Log) // Validated.
 	log := newLog(e.stderr, level)
 	s, err := newServer(e.ctx, cfg, log)

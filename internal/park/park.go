@@ -1,6 +1,6 @@
 // Package park keeps the connections of requests that wait for long. A request that waits inside net/http holds a goroutine with a deep stack, its
-// buffers and all that was made to route it, 50 KB together; parked, it holds its connection and what is said in the log. When it is answered, its
-// connection goes back to the server for the next request.
+// buffers and all that was made to route it, 50 KB together; parked, it holds its connection and what is said in the log, and no goroutine. When it
+// is answered, its connection goes back to the server for the next request.
 package park
 
 import (
@@ -13,15 +13,19 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tillgate/tillgate/internal/access"
 )
 
-// writeMax is how long a caller may take to read an answer, at most some kilobytes.
-const writeMax = 10 * time.Second
+const (
+	// writeMax is how long a caller may take to read an answer, at most some kilobytes.
+	writeMax = 10 * time.Second
+	// lookEvery is how often it is looked whether callers have left. A look costs a system call of half a microsecond for each.
+	lookEvery = 2 * time.Second
+)
 
 // Lot is a listener whose connections can be parked. Serve it, give the server its Context as BaseContext, and Wait after the server's Shutdown.
 // Connections over TLS cannot be parked.
@@ -33,7 +37,11 @@ type Lot struct {
 	closed chan struct{}
 	once   sync.Once
 	err    error
-	parked sync.WaitGroup
+	parked sync.WaitGroup // What Wait waits for.
+
+	mu    sync.Mutex
+	spots map[*Spot]struct{} // Those that wait for an answer.
+	looks bool               // A goroutine looks after them.
 }
 
 type accepted struct {
@@ -45,7 +53,8 @@ type lotKey struct{}
 
 // New makes a lot of a listener.
 func New(l net.Listener, log *slog.Logger) *Lot {
-	lot := &Lot{Listener: l, log: log, fresh: make(chan accepted), back: make(chan net.Conn), closed: make(chan struct{})}
+	lot := &Lot{Listener: l, log: log, fresh: make(chan accepted), back: make(chan net.Conn), closed: make(chan struct{}),
+		spots: map[*Spot]struct{}{}}
 	lot.parked.Go(lot.accept)
 	return lot
 }
@@ -101,22 +110,18 @@ func (l *Lot) Context(net.Listener) context.Context {
 type Spot struct {
 	lot    *Lot
 	conn   net.Conn
-	unread []byte // What the caller has sent after its request; the listener's until heard is closed.
-	left   bool   // The caller has left; as unread.
-	heard  chan struct{}
-	ctx    context.Context
-	cancel context.CancelFunc
+	unread []byte // What the caller had sent beyond its request.
 	header http.Header
 	method string
 	path   string
 	remote string
 	line   context.Context
 	finish func(status, bytes int)
+	left   func() // Of the lot's mutex.
 }
 
-// Park parks a request if its connection can be; then the handler returns without an answer, and whoever has the spot calls Answer, once. The
-// spot's context is ctx that also ends when the caller leaves.
-func Park(ctx context.Context, w http.ResponseWriter, r *http.Request) (*Spot, bool) {
+// Park parks a request if its connection can be; then the handler returns without an answer, and whoever has the spot calls Answer, once.
+func Park(w http.ResponseWriter, r *http.Request) (*Spot, bool) {
 	lot, ok := r.Context().Value(lotKey{}).(*Lot)
 	if !ok || r.TLS != nil || !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1 || r.Close || r.ContentLength != 0 {
 		return nil, false
@@ -127,47 +132,116 @@ func Park(ctx context.Context, w http.ResponseWriter, r *http.Request) (*Spot, b
 	}
 	lot.parked.Add(1)                                           // Beside accept, which ends after the last handler has begun.
 	unread, _ := buffers.Reader.Peek(buffers.Reader.Buffered()) // It reads nothing that is not buffered.
-	s := &Spot{lot: lot, conn: conn, unread: bytes.Clone(unread), heard: make(chan struct{}), header: w.Header().Clone(), method: r.Method,
-		path: r.URL.Path, remote: r.RemoteAddr}
-	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.finish, s.line = access.Later(r.Context())
-	if len(s.unread) > 0 {
-		close(s.heard) // It has sent its next request already, so it is there.
-	} else {
-		go s.listen()
+	s := &Spot{lot: lot, conn: conn, unread: bytes.Clone(unread), method: r.Method, path: r.URL.Path, remote: r.RemoteAddr}
+	if again, ok := conn.(*resumed); ok {
+		s.conn, s.unread = again.Conn, append(s.unread, again.unread...)
 	}
+	if h := w.Header(); len(h) > 0 {
+		s.header = h
+	}
+	s.finish, s.line = access.Later(r.Context())
+	lot.take(s)
 	return s, true
 }
 
-// Context ends when the caller has left, or is no longer to be waited for.
-func (s *Spot) Context() context.Context { return s.ctx }
+// OnLeave has fn called when the caller has left before it was answered: soon, not at once, and not when it has sent another request already. fn
+// must not block; it may be called while the request is being answered.
+func (s *Spot) OnLeave(fn func()) {
+	s.lot.mu.Lock()
+	defer s.lot.mu.Unlock()
+	s.left = fn
+}
 
-// listen hears whether the caller leaves, until Answer ends it.
-func (s *Spot) listen() {
-	defer close(s.heard)
-	var b [1]byte
-	n, err := s.conn.Read(b[:])
-	s.unread = append(s.unread, b[:n]...)
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		s.left = true
-		s.cancel()
+// take looks after a spot until it is released.
+func (l *Lot) take(s *Spot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spots[s] = struct{}{}
+	if !l.looks {
+		l.looks = true
+		l.parked.Go(l.look) // Wait waits for s already.
 	}
+}
+
+func (l *Lot) release(s *Spot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.spots, s)
+}
+
+// look tells who has left, as long as anybody is parked and the listener is open: then all are answered anyway.
+func (l *Lot) look() {
+	every := time.NewTicker(lookEvery)
+	defer every.Stop()
+	var spots []*Spot
+	for {
+		select {
+		case <-every.C:
+		case <-l.closed:
+			return
+		}
+		spots = spots[:0]
+		l.mu.Lock()
+		l.looks = len(l.spots) > 0
+		for s := range l.spots {
+			spots = append(spots, s)
+		}
+		l.mu.Unlock()
+		if len(spots) == 0 {
+			return
+		}
+		for _, s := range spots {
+			if s.there() {
+				continue
+			}
+			l.mu.Lock()
+			left := s.left
+			s.left = nil
+			l.mu.Unlock()
+			if left != nil {
+				left()
+			}
+		}
+		clear(spots)
+	}
+}
+
+// there reports whether the caller is there, as far as can be seen without waiting and without taking anything of what it has sent.
+func (s *Spot) there() bool {
+	if len(s.unread) > 0 {
+		return true
+	}
+	c, ok := s.conn.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	there := false
+	err = raw.Read(func(fd uintptr) bool {
+		there = open(fd)
+		return true
+	})
+	return err == nil && there
 }
 
 // Answer has a handler answer, unless the caller has left, and gives the connection back. Of the request, the handler is given its method, path
 // and caller's address, and a context for its notes in the log that does not end.
 func (s *Spot) Answer(h http.HandlerFunc) {
 	defer s.lot.parked.Done()
-	defer s.cancel()
-	_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // If this fails, so has reading.
-	<-s.heard
-	if s.left {
+	s.lot.release(s)
+	if !s.there() {
 		s.finish(access.StatusLeft, 0)
 		_ = s.conn.Close() // Nobody is there.
 		return
 	}
 	r := (&http.Request{Method: s.method, URL: &url.URL{Path: s.path}, RemoteAddr: s.remote}).WithContext(s.line)
 	a := &answer{header: s.header}
+	if a.header == nil {
+		a.header = http.Header{}
+	}
 	if !a.serve(h, r, s.lot.log) {
 		s.finish(http.StatusInternalServerError, 0)
 		_ = s.conn.Close() // As net/http does after a panic.

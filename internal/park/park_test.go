@@ -2,7 +2,6 @@ package park_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,18 +22,16 @@ type lot struct {
 	server   *httptest.Server
 	spots    chan *park.Spot
 	statuses chan int // Of what was answered, as the log has it.
-	stop     context.CancelFunc
 }
 
 func open(t *testing.T) *lot {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	l := &lot{spots: make(chan *park.Spot, 10), statuses: make(chan int, 10), stop: stop}
+	l := &lot{spots: make(chan *park.Spot, 10), statuses: make(chan int, 10)}
 	log := slog.New(slog.DiscardHandler)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Before", "kept")
 		if r.URL.Path == "/park" {
-			if spot, ok := park.Park(ctx, w, r); ok {
+			if spot, ok := park.Park(w, r); ok {
 				l.spots <- spot
 				return
 			}
@@ -46,7 +43,6 @@ func open(t *testing.T) *lot {
 	l.server.Listener, l.server.Config.BaseContext = l.Lot, l.Lot.Context
 	l.server.Start()
 	t.Cleanup(func() {
-		stop()
 		l.server.Close()
 		l.Wait()
 	})
@@ -127,17 +123,12 @@ func TestAParkedConnectionGoesOn(t *testing.T) {
 	for i := range 3 {
 		c.send(parked)
 		spot := <-l.spots
-		if spot.Context().Err() != nil {
-			t.Error("left, while the caller waits")
-		}
+		spot.OnLeave(func() { t.Error("left, while the caller waits") })
 		spot.Answer(says(http.StatusAccepted, fmt.Sprint("later ", i)))
 		if r := c.want(http.StatusAccepted, fmt.Sprint("later ", i)); r.Close || r.ContentLength != 7 {
 			t.Errorf("header %v", r.Header)
 		}
 		l.wantStatus(t, http.StatusAccepted)
-		if spot.Context().Err() == nil {
-			t.Error("the context goes on after the answer")
-		}
 		c.send(plain)
 		c.want(http.StatusOK, "at once")
 		l.wantStatus(t, http.StatusOK)
@@ -160,6 +151,12 @@ func TestWhatIsSentMeanwhileIsNotLost(t *testing.T) {
 			spot.Answer(says(http.StatusOK, "later"))
 			c.want(http.StatusOK, "later")
 			c.want(http.StatusOK, "at once")
+			c.send(parked + parked + plain) // The rest goes with the connection from one to the next.
+			(<-l.spots).Answer(says(http.StatusOK, "first"))
+			(<-l.spots).Answer(says(http.StatusOK, "second"))
+			c.want(http.StatusOK, "first")
+			c.want(http.StatusOK, "second")
+			c.want(http.StatusOK, "at once")
 		})
 	}
 }
@@ -169,13 +166,39 @@ func TestACallerThatLeavesIsNoticed(t *testing.T) {
 	l := open(t)
 	c := l.dial(t)
 	c.send(parked)
-	spot := <-l.spots
+	spot, stays := <-l.spots, l.dial(t)
+	left, told := make(chan struct{}), 0
+	spot.OnLeave(func() { told++; close(left) })
+	stays.send(parked)
+	other := <-l.spots
+	other.OnLeave(func() { t.Error("left, while the caller waits") })
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	<-spot.Context().Done()
+	<-left
 	spot.Answer(func(http.ResponseWriter, *http.Request) { t.Error("answered though nobody is there") })
 	l.wantStatus(t, access.StatusLeft)
+	other.Answer(says(http.StatusOK, "still there"))
+	stays.want(http.StatusOK, "still there")
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}
+
+// Who has left just now is not answered either, though nobody was told yet.
+func TestNobodyIsAnsweredWhoHasLeft(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	c := l.dial(t)
+	c.send(parked)
+	spot := <-l.spots
+	if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // For the end of the line to arrive.
+	spot.Answer(func(http.ResponseWriter, *http.Request) { t.Error("answered though nobody is there") })
+	l.wantStatus(t, access.StatusLeft)
+	c.wantEnd()
 }
 
 func TestPanicOfAnAnswer(t *testing.T) {
@@ -200,10 +223,15 @@ func TestStopping(t *testing.T) {
 		if err := l.server.Config.Shutdown(t.Context()); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
-		l.stop()
 		l.Wait()
 	})
-	<-spot.Context().Done()
+	for ctx := t.Context(); ; { // Until the listener is closed.
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.server.Listener.Addr().String())
+		if err != nil {
+			break
+		}
+		_ = conn.Close()
+	}
 	spot.Answer(says(http.StatusAccepted, "again elsewhere"))
 	if r := c.want(http.StatusAccepted, "again elsewhere"); !r.Close {
 		t.Errorf("header %v does not say that the connection ends", r.Header)
@@ -231,7 +259,7 @@ func TestWhatCannotBeParkedIsAnsweredByItsHandler(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	if _, ok := park.Park(t.Context(), w, httptest.NewRequest(http.MethodGet, "/park", nil)); ok {
+	if _, ok := park.Park(w, httptest.NewRequest(http.MethodGet, "/park", nil)); ok {
 		t.Error("parked without a lot")
 	}
 }

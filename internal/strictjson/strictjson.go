@@ -22,12 +22,15 @@ type Limits struct {
 	Digits   int // The longest text of a number, in bytes.
 	Exponent int // The largest exponent of a number, whatever its sign.
 
-	Members int // No limit: how many members an object usually has. Room for so many is made at once.
+	Members int // No limit: how many members an object within usually has. Room for so many is made at once.
 }
 
 // fewMembers is up to how many names of an object are compared one by one, which costs less than a map. A map keeps the cost of a hostile
 // object proportional to its length.
 const fewMembers = 32
+
+// topMembers is how many members the object at the top usually has: it says more than those within.
+const topMembers = 16
 
 // Kind is a JSON type. Its text is made for refusals: "must be a string, not an array".
 type Kind uint8
@@ -207,7 +210,11 @@ func (p *parser) object(depth int) ([]Member, error) {
 		p.space()
 		v, err := p.value(depth + 1)
 		if members == nil {
-			members = make([]Member, 0, p.limits.Members)
+			room := p.limits.Members
+			if depth == 0 {
+				room = max(room, topMembers)
+			}
+			members = make([]Member, 0, room)
 		}
 		members = append(members, Member{name, v})
 		return err

@@ -41,14 +41,14 @@ func Notices(r payment.Reader, c payment.Change) ([]payment.Notice, error) {
 	if c.Now.Protocol != Protocol || c.Was.State == payment.Captured || c.Now.State != payment.Captured {
 		return nil, nil
 	}
-	m, ch, err := readMemo(&c.Now)
+	m, ch, err := readMemo(c.Now)
 	if err != nil || !ch.notifies() || m.NotifyURL == noTarget {
 		return nil, err
 	}
-	v := payment.View{Payment: c.Now}
+	v := payment.View{Payment: *c.Now}
 	for _, op := range c.Operations {
 		if op.Now.ID == c.Now.Attempt {
-			v.Attempt = op.Now
+			v.Attempt = *op.Now
 		}
 	}
 	if v.Attempt.ID == 0 {

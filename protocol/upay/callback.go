@@ -57,7 +57,7 @@ func Notices(r payment.Reader, c payment.Change) ([]payment.Notice, error) {
 	if err != nil || m.NotifyURL == "" || !slices.Contains(m.Events, event) {
 		return nil, err
 	}
-	v := payment.View{Payment: c.Now}
+	v := payment.View{Payment: *c.Now}
 	if c.Now.Attempt != 0 {
 		if v.Attempt, err = r.Operation(c.Now.Merchant, c.Now.ID, c.Now.Attempt); err != nil {
 			return nil, err
@@ -65,7 +65,7 @@ func Notices(r payment.Reader, c payment.Change) ([]payment.Notice, error) {
 	}
 	for _, op := range c.Operations {
 		if op.Now.ID == c.Now.Attempt {
-			v.Attempt = op.Now // The news, whatever the store shows already.
+			v.Attempt = *op.Now // The news, whatever the store shows already.
 		}
 	}
 	s := stand(&v, nil)
@@ -88,15 +88,14 @@ func eventOf(c *payment.Change) (OrderStatus, *payment.Operation) {
 	case c.Was.State == payment.Open && (c.Now.State == payment.Refused || c.Now.State == payment.Expired):
 		return OrderPayCanceled, nil
 	}
-	for i := range c.Operations {
-		op := &c.Operations[i]
+	for _, op := range c.Operations {
 		if op.Now.Kind != payment.Refund || op.Now.Rest || op.Now.State != payment.Approved || op.Was.State == payment.Approved {
 			continue
 		}
 		if c.Now.Refunded == c.Now.Captured {
-			return OrderRefunded, &op.Now
+			return OrderRefunded, op.Now
 		}
-		return OrderPartialRefunded, &op.Now
+		return OrderPartialRefunded, op.Now
 	}
 	return "", nil
 }

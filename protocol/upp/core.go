@@ -47,8 +47,8 @@ type Core interface {
 	Find(ctx context.Context, m payment.MerchantID, key payment.Key) (payment.View, *payment.Operation, error)
 	Await(ctx context.Context, m payment.MerchantID, id payment.ID, limit time.Duration, done func(payment.View) bool) (payment.View, error)
 	AwaitRefund(ctx context.Context, m payment.MerchantID, p, id payment.ID, limit time.Duration, done func(payment.RefundView) bool) (payment.RefundView, error)
-	Watch(ctx context.Context, m payment.MerchantID, id payment.ID, limit time.Duration, done func(payment.View) bool, then func(payment.View, error))
-	WatchRefund(ctx context.Context, m payment.MerchantID, p, id payment.ID, limit time.Duration, done func(payment.RefundView) bool, then func(payment.RefundView, error))
+	Watch(ctx context.Context, m payment.MerchantID, id payment.ID, limit time.Duration, done func(payment.View) bool, then func(payment.View, error)) (end func())
+	WatchRefund(ctx context.Context, m payment.MerchantID, p, id payment.ID, limit time.Duration, done func(payment.RefundView) bool, then func(payment.RefundView, error)) (end func())
 }
 
 var _ Core = (*payment.Engine)(nil)

@@ -254,8 +254,8 @@ func (s *Server) pollPurchase(c *call, v payment.View, limit time.Duration) erro
 	m, id := v.Payment.Merchant, v.Payment.ID
 	limit = cmp.Or(s.PollWait, limit)
 	return poll(s, c, v, finalPurchase, s.answerPurchase,
-		func(ctx context.Context, then func(payment.View, error)) {
-			s.Core.Watch(ctx, m, id, limit, finalPurchase, then)
+		func(ctx context.Context, then func(payment.View, error)) (end func()) {
+			return s.Core.Watch(ctx, m, id, limit, finalPurchase, then)
 		},
 		func(ctx context.Context) (payment.View, error) { return s.Core.Await(ctx, m, id, limit, finalPurchase) })
 }
@@ -263,8 +263,8 @@ func (s *Server) pollPurchase(c *call, v payment.View, limit time.Duration) erro
 func (s *Server) pollRefund(c *call, v payment.RefundView) error {
 	m, of, id, limit := v.Payment.Merchant, v.Payment.ID, v.Refund.ID, cmp.Or(s.PollWait, pollWait)
 	return poll(s, c, v, finalRefund, s.answerRefund,
-		func(ctx context.Context, then func(payment.RefundView, error)) {
-			s.Core.WatchRefund(ctx, m, of, id, limit, finalRefund, then)
+		func(ctx context.Context, then func(payment.RefundView, error)) (end func()) {
+			return s.Core.WatchRefund(ctx, m, of, id, limit, finalRefund, then)
 		},
 		func(ctx context.Context) (payment.RefundView, error) {
 			return s.Core.AwaitRefund(ctx, m, of, id, limit, finalRefund)
@@ -273,17 +273,21 @@ func (s *Server) pollRefund(c *call, v payment.RefundView) error {
 
 // poll answers when what was found is final, or a poll may take no longer: by watch if the connection can be parked, else by await. When the server
 // stops, what is there sends the poller round again.
-func poll[V any](s *Server, c *call, v V, final func(V) bool, answer func(*call, V, int) error, watch func(context.Context, func(V, error)),
-	await func(context.Context) (V, error)) error {
-	if ctx, later, ok := s.park(c); ok {
-		watch(ctx, func(v V, err error) {
-			later(func(c *call) error {
-				if err != nil {
-					return err
+func poll[V any](s *Server, c *call, v V, final func(V) bool, answer func(*call, V, int) error,
+	watch func(context.Context, func(V, error)) (end func()), await func(context.Context) (V, error)) error {
+	if spot, ok := park.Park(c.w, c.r); ok {
+		later := &call{caller: c.caller, clientIP: c.clientIP, reference: c.reference} // Nothing else of the request is kept.
+		spot.OnLeave(watch(s.stop.Context(s.Stopping), func(v V, err error) {
+			spot.Answer(func(w http.ResponseWriter, r *http.Request) {
+				later.w, later.r = w, r
+				if err == nil {
+					err = answer(later, v, polled(!final(v)))
 				}
-				return answer(c, v, polled(!final(v)))
+				if err != nil {
+					s.fail(w, r, err)
+				}
 			})
-		})
+		}))
 		return nil
 	}
 	ctx, stop := s.stop.Hold(c.r.Context(), s.Stopping)
@@ -295,23 +299,6 @@ func poll[V any](s *Server, c *call, v V, final func(V) bool, answer func(*call,
 		return err
 	} // Else nobody waits any more, and what was found before is still true.
 	return answer(c, v, polled(!final(v)))
-}
-
-// park parks a call, and returns a context that ends when the caller leaves or the server stops, and what answers the call later: with one that
-// knows the caller and nothing else of the request.
-func (s *Server) park(c *call) (ctx context.Context, answer func(func(*call) error), ok bool) {
-	spot, ok := park.Park(s.stop.Context(s.Stopping), c.w, c.r)
-	if !ok {
-		return nil, nil, false
-	}
-	caller, ip, reference := c.caller, c.clientIP, c.reference
-	return spot.Context(), func(rest func(*call) error) {
-		spot.Answer(func(w http.ResponseWriter, r *http.Request) {
-			if err := rest(&call{w: w, r: r, caller: caller, clientIP: ip, reference: reference}); err != nil {
-				s.fail(w, r, err)
-			}
-		})
-	}, true
 }
 
 // polled is the status of a fetch: 202 sends the poller round again.

@@ -114,11 +114,11 @@ func (m *memory) AwaitRefund(context.Context, payment.MerchantID, payment.ID, pa
 	panic("everything is final here")
 }
 
-func (m *memory) Watch(context.Context, payment.MerchantID, payment.ID, time.Duration, func(payment.View) bool, func(payment.View, error)) {
+func (m *memory) Watch(context.Context, payment.MerchantID, payment.ID, time.Duration, func(payment.View) bool, func(payment.View, error)) func() {
 	panic("everything is final here")
 }
 
-func (m *memory) WatchRefund(context.Context, payment.MerchantID, payment.ID, payment.ID, time.Duration, func(payment.RefundView) bool, func(payment.RefundView, error)) {
+func (m *memory) WatchRefund(context.Context, payment.MerchantID, payment.ID, payment.ID, time.Duration, func(payment.RefundView) bool, func(payment.RefundView, error)) func() {
 	panic("everything is final here")
 }
 

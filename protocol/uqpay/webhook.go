@@ -172,7 +172,7 @@ var operationEvents = map[payment.Kind]map[payment.OperationState]EventType{
 // eventsOf are the events of a change, in the order of §7.
 func eventsOf(r payment.Reader, c payment.Change) ([]happened, error) {
 	var events []happened
-	p := &c.Now
+	p := c.Now
 	intent := func(e EventType) {
 		events = append(events, happened{e, p.Number(), func() (any, error) {
 			a, err := latest(r, c)
@@ -191,7 +191,7 @@ func eventsOf(r payment.Reader, c payment.Change) ([]happened, error) {
 		intent(EventIntentCreated)
 	}
 	for _, o := range c.Operations {
-		op := o.Now
+		op := *o.Now
 		fresh := o.Was.ID == 0
 		switch {
 		case op.Kind.IsAttempt():
@@ -257,7 +257,7 @@ func latest(r payment.Reader, c payment.Change) (payment.Operation, error) {
 	}
 	for _, o := range c.Operations {
 		if o.Now.ID == c.Now.Attempt {
-			return o.Now, nil
+			return *o.Now, nil
 		}
 	}
 	return r.Operation(c.Now.Merchant, c.Now.ID, c.Now.Attempt)
