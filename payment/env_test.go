@@ -249,14 +249,12 @@ func (w *watched) UpdateOperation(op *payment.Operation) error {
 	return w.Tx.UpdateOperation(op)
 }
 
-// deaf is a signal that loses everything.
-type deaf struct{}
+// deaf is the signal of one process among several, which hears nothing, not even of itself.
+type deaf struct{ payment.LocalSignal }
 
-func (deaf) Lossy() bool { return true }
+func newDeaf() payment.Signal { return &deaf{payment.LocalSignal{Others: true}} }
 
-func (deaf) Watch(payment.MerchantID, payment.ID, func()) func() { return func() {} }
-
-func (deaf) Publish(payment.MerchantID, payment.ID) {}
+func (*deaf) Publish(payment.MerchantID, payment.ID) {}
 
 // env is an engine with all it needs, in time that passes only when everybody waits.
 type env struct {

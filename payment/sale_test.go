@@ -460,7 +460,7 @@ func TestAwaitReadsAgainAtItsDeadlineAndWhenSignalsAreLost(t *testing.T) {
 		if err := e.end(0); err != nil {
 			t.Fatal(err)
 		}
-		e.engine = e.start(e.store, deaf{})
+		e.engine = e.start(e.store, newDeaf())
 		e.bank.next(payment.Sale, approves.slow(1200*time.Millisecond), approves.slow(1200*time.Millisecond))
 		captured := func(v payment.View) bool { return v.Payment.State == payment.Captured }
 		for _, tc := range []struct {

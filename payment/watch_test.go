@@ -79,12 +79,35 @@ func TestWatchTellsWhatIsThereAtItsLimitAndWhenNobodyWaitsAnyMore(t *testing.T) 
 	})
 }
 
+// A change that comes while the payment is being read has the watch read once more.
+func TestWatchMissesNothingWhileItReads(t *testing.T) {
+	story(t, payment.Provider, func(t *testing.T, e *env) {
+		e.bank.next(payment.Sale, waits)
+		v := e.sell("a", 100)
+		start, told, reads := time.Now(), make(chan ending, 1), 0
+		e.engine.Watch(e.ctx(), v.Payment.Merchant, v.Payment.ID, time.Minute, func(v payment.View) bool {
+			if reads++; reads == 1 {
+				e.bank.customer(v.Attempt.Number, true)
+				e.engine.Nudge(payment.Owed{Merchant: v.Payment.Merchant, Payment: v.Payment.ID, Operation: v.Attempt.ID})
+				time.Sleep(2 * time.Second)
+				e.stands("a", payment.Captured, payment.Approved)
+			}
+			return v.Payment.State == payment.Captured
+		}, func(v payment.View, err error) { told <- ending{v, err, time.Since(start)} })
+		got := <-told
+		is(t, "state", got.view.Payment.State, payment.Captured)
+		is(t, "waited", got.after, 2*time.Second)
+		is(t, "reads", reads, 2)
+		e.settle()
+	})
+}
+
 func TestWatchReadsByItselfWhenSignalsAreLost(t *testing.T) {
 	story(t, payment.Provider, func(t *testing.T, e *env) {
 		if err := e.end(0); err != nil {
 			t.Fatal(err)
 		}
-		e.engine = e.start(e.store, deaf{})
+		e.engine = e.start(e.store, newDeaf())
 		e.bank.next(payment.Sale, waits, approves.slow(1200*time.Millisecond))
 		v := e.sell("as a net", 100)
 		later := e.watch(e.ctx(), v, time.Minute)

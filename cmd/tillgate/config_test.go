@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,32 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	for _, name := range names {
 		if !strings.Contains(string(page), "`"+name+"`") {
 			t.Errorf("docs/configuration.md does not explain %s", name)
+		}
+	}
+}
+
+// Servers that share a database, and hear nothing of each other, let waiters read by themselves.
+func TestSignalsOfServersThatShareADatabase(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what  string
+		cfg   Config
+		lossy bool
+	}{
+		{"a data folder", Config{}, false},
+		{"a database", Config{Database: "postgres://db/tillgate"}, true},
+		{"NATS", Config{Database: "postgres://db/tillgate", SignalsListen: "127.0.0.1:0"}, true},
+	} {
+		s := &server{tool: &tool{cfg: c.cfg}}
+		signals, err := s.signals()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if signals.Lossy() != c.lossy {
+			t.Errorf("%s: lossy is %t, want %t", c.what, signals.Lossy(), c.lossy)
+		}
+		for _, release := range slices.Backward(s.release) {
+			release()
 		}
 	}
 }

@@ -36,7 +36,11 @@ func open(t *testing.T) *lot {
 				return
 			}
 		}
-		_, _ = io.WriteString(w, "at once")
+		if r.Method == http.MethodGet || r.URL.Path == "/park" {
+			_, _ = io.WriteString(w, "at once")
+		} else {
+			_, _ = io.WriteString(w, "mangled "+r.Method)
+		}
 	})
 	l.server = httptest.NewUnstartedServer(access.Log(log, func(_ string, status int, _ time.Duration) { l.statuses <- status }, "test", handler))
 	l.Lot = park.New(l.server.Listener, log)

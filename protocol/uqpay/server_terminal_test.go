@@ -14,12 +14,13 @@ import (
 	"github.com/tillgate/tillgate/terminal"
 )
 
-// serveToken mints a token at a server that listens nowhere.
-func serveToken(t *testing.T, s *uqpay.Server) string {
+// serveToken mints a token at a server that listens nowhere, for a client that calls from an address.
+func serveToken(t *testing.T, s *uqpay.Server, client, key, address string) string {
 	t.Helper()
 	q := httptest.NewRequest("POST", "/api/v1/connect/token", nil)
-	q.Header.Set("x-client-id", clientID)
-	q.Header.Set("x-api-key", apiKey)
+	q.Header.Set("x-client-id", client)
+	q.Header.Set("x-api-key", key)
+	q.RemoteAddr = address + ":40000"
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, q)
 	m := regexp.MustCompile(`"auth_token":"([^"]+)"`).FindStringSubmatch(w.Body.String())

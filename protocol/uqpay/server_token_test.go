@@ -115,7 +115,7 @@ func TestOneTokenIsAlive(t *testing.T) {
 	})
 	t.Run("made by another server", func(t *testing.T) {
 		other := &uqpay.Server{Core: r.engine, Books: r.store, Vault: r.vault, Tokens: r.store, Now: r.clock.now}
-		third := serveToken(t, other)
+		third := serveToken(t, other, clientID, apiKey, "127.0.0.1")
 		d := *young
 		d.token = third
 		d.get("/v2/payment_intents").want(200) // At once, although this server remembers another.
@@ -127,6 +127,15 @@ func TestOneTokenIsAlive(t *testing.T) {
 		one.get("/v2/payment_intents").want(200)
 		two.get("/v2/payment_intents").want(200)
 	})
+}
+
+// A token is good only where its client may call from: it may have been carried away.
+func TestTokenAtAnotherAddress(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	minting := &uqpay.Server{Core: r.engine, Books: r.store, Vault: r.vault, Tokens: r.store, Now: r.clock.now}
+	c := &caller{t: t, r: r, head: map[string]string{}, token: serveToken(t, minting, remoteID, remoteKey, "203.0.113.9"), id: remoteID}
+	c.get("/v2/payment_intents").wantError(401, "unauthorized_error", "unauthorized_error", "address")
 }
 
 func TestDisabledClient(t *testing.T) {
