@@ -446,9 +446,13 @@ func (u *unit) paper() string {
 	return b.String()
 }
 
+// patience is how long a test waits for what must come. A terminal pauses for up to ten seconds between tries to reach its server, and a
+// busy machine may make it need two.
+const patience = time.Minute
+
 func (r *rig) until(what string, done func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(15 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("waited in vain for %s; log:\n%s", what, r.log)
 		}
@@ -458,7 +462,7 @@ func (r *rig) until(what string, done func() bool) {
 // await waits for a screen.
 func (r *rig) await(u *unit, mode device.Mode) {
 	r.t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
 	if s, err := u.Virtual.Await(ctx, mode); err != nil {
 		r.t.Fatalf("waited in vain for screen %s; it shows %+v; log:\n%s", mode, s.Screen, r.log)
