@@ -3,6 +3,8 @@ package payment
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +28,10 @@ type Numbering struct {
 }
 
 // Number is the public number of an ID.
-func (n Numbering) Number(id ID) string { return fmt.Sprintf("%s%0*d", n.Prefix, n.Digits, id) }
+func (n Numbering) Number(id ID) string {
+	digits := strconv.FormatInt(int64(id), 10)
+	return n.Prefix + strings.Repeat("0", max(0, n.Digits-len(digits))) + digits
+}
 
 // Flow is how the customer pays.
 type Flow string

@@ -245,3 +245,15 @@ func TestBusinessDay(t *testing.T) {
 		t.Errorf("unknown zone: %v", err)
 	}
 }
+
+func TestNumbering(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[ID]string{1: "8010000000000001", 999_999_999_999: "8010999999999999", 1_234_567_890_123: "80101234567890123"} {
+		if got := (Numbering{Prefix: "8010", Digits: 12}).Number(id); got != want {
+			t.Errorf("number of %d is %s, want %s", id, got, want)
+		}
+	}
+	if got := (Numbering{}).Number(7); got != "7" {
+		t.Errorf("number without prefix is %s", got)
+	}
+}
