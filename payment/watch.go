@@ -2,6 +2,8 @@ package payment
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -93,9 +95,8 @@ func (w *watch[V]) look() {
 		last := w.last
 		w.again = false
 		w.mu.Unlock()
-		var v V
-		err := w.e.cfg.Store.Read(context.Background(), func(r Reader) (err error) { v, err = w.read(r); return err })
-		tell := err != nil || last || w.done(v)
+		v, done, err := w.see()
+		tell := err != nil || last || done
 		w.mu.Lock()
 		w.over = tell
 		w.looking = !tell && w.again
@@ -112,4 +113,16 @@ func (w *watch[V]) look() {
 			return
 		}
 	}
+}
+
+// see reads once. A panic is its caller's error, as it would be in a handler: nobody else need suffer from it.
+func (w *watch[V]) see() (v V, done bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.e.cfg.Log.Error("payment: a watch panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	err = w.e.cfg.Store.Read(context.Background(), func(r Reader) (err error) { v, err = w.read(r); return err })
+	return v, err == nil && w.done(v), err
 }

@@ -2,6 +2,7 @@ package payment_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +131,21 @@ func TestAWatchHearsOfAStoreThatFails(t *testing.T) {
 		fails(t, "a payment that is not there", <-got, payment.ErrNotFound)
 		e.engine.WatchRefund(e.ctx(), 1, 999_999, 7, time.Minute, func(payment.RefundView) bool { return true }, func(_ payment.RefundView, err error) { got <- err })
 		fails(t, "a refund that is not there", <-got, payment.ErrNotFound)
+	})
+}
+
+// Nobody else suffers from a watch that panics.
+func TestAPanicOfAWatchIsItsCallersError(t *testing.T) {
+	story(t, payment.Provider, func(t *testing.T, e *env) {
+		e.bank.next(payment.Sale, waits)
+		v := e.sell("a", 100)
+		got := make(chan error, 1)
+		e.engine.Watch(e.ctx(), v.Payment.Merchant, v.Payment.ID, time.Minute, func(payment.View) bool { panic("on purpose") },
+			func(_ payment.View, err error) { got <- err })
+		if err := <-got; err == nil || !strings.Contains(err.Error(), "on purpose") {
+			t.Errorf("got %v", err)
+		}
+		e.settle()
 	})
 }
 

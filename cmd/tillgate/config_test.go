@@ -119,3 +119,11 @@ func TestSignalsOfServersThatShareADatabase(t *testing.T) {
 		}
 	}
 }
+
+func TestServeRefusesACertificateThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	s := &server{tool: &tool{cfg: Config{TLSCert: filepath.Join(t.TempDir(), "cert.pem"), TLSKey: "key.pem"}}}
+	if err := s.listen(); err == nil || !strings.Contains(err.Error(), "tls_cert") || !strings.Contains(err.Error(), "cert.pem") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -27,13 +27,18 @@ func tuneGC(getenv func(string) string) {
 	if getenv("GOGC") != "" || getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	t := &gcTuner{samples: []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}}
+	t := newGCTuner()
 	t.tune()
 	afterGC(t)
 }
 
+func newGCTuner() *gcTuner {
+	return &gcTuner{samples: []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}}
+}
+
 type gcTuner struct {
-	percent int // As it was set last.
+	percent int // As they were set last.
+	memory  int64
 	samples []runtimemetrics.Sample
 }
 
@@ -52,13 +57,15 @@ func (t *gcTuner) tune() {
 		live += int64(s.Value.Uint64())
 	}
 	percent, memory := gcFor(live)
-	if percent*10 >= t.percent*9 && percent*10 <= t.percent*11 {
+	if alike(int64(percent), int64(t.percent)) && alike(memory, t.memory) {
 		return // Each change stops the world for a moment.
 	}
-	t.percent = percent
+	t.percent, t.memory = percent, memory
 	debug.SetGCPercent(percent)
 	debug.SetMemoryLimit(memory)
 }
+
+func alike(a, b int64) bool { return a*10 >= b*9 && a*10 <= b*11 }
 
 // gcFor is by how many percent the heap may grow beyond so many live bytes, and what all of Go's memory may grow to, in bytes.
 func gcFor(live int64) (percent int, memory int64) {

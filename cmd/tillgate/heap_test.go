@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"runtime/debug"
 	"testing"
 )
@@ -24,6 +25,29 @@ func TestGarbageIsBounded(t *testing.T) {
 			t.Errorf("%d bytes live: got %d %% and %d bytes, want %d %% and %d bytes", c.live, percent, memory, c.percent, c.memory)
 		}
 	}
+}
+
+// What is set follows what lives, however much that is.
+func TestGarbageFollowsWhatLives(t *testing.T) {
+	percent, memory := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
+	defer func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(memory)
+	}()
+	tuner := newGCTuner()
+	var kept [][]byte
+	for _, live := range []int64{1, 200, 500} { // MiB, at least.
+		for int64(len(kept)) < live {
+			kept = append(kept, make([]byte, 1<<20))
+		}
+		runtime.GC()
+		tuner.tune()
+		want := max(memoryMin, (live+live/2)<<20)
+		if got := debug.SetMemoryLimit(-1); got < want || got > 2*want {
+			t.Errorf("with %d MiB, memory may grow to %d MiB, want %d MiB and a little", live, got>>20, want>>20)
+		}
+	}
+	runtime.KeepAlive(kept)
 }
 
 func TestTheEnvironmentDecidesAboutGarbage(t *testing.T) {

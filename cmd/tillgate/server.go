@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -239,6 +240,11 @@ func (s *server) close() error {
 
 // listen takes the addresses, so that a taken one is an error before anything else happens.
 func (s *server) listen() error {
+	if s.cfg.TLSCert != "" {
+		if _, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey); err != nil {
+			return fmt.Errorf("tls_cert and tls_key: %w", err)
+		}
+	}
 	s.upp = &upp.Server{Core: s.engine, Log: s.log, Stopping: s.stopping, CardTokens: s.cfg.UPP.CardTokens, Now: time.Now, Rand: rand.Reader}
 	uppHandler := access.Log(s.log, s.metrics.request, upp.Protocol, s.upp)
 	s.uqpay = &uqpay.Server{Core: s.engine, Books: s.store, Terminals: s.terminals, Vault: s.vault, Tokens: s.store, Log: s.log, Now: time.Now}
@@ -430,10 +436,11 @@ func (s *server) run(ctx context.Context, started func() error) error {
 	for _, l := range s.listeners {
 		srv := &http.Server{Handler: l.handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: answerTimeout,
 			IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)}
-		lot := park.New(l.Listener, s.log)
+		lot := park.New(l.Listener, idleTimeout, s.log)
 		srv.BaseContext = lot.Context
 		servers, lots = append(servers, srv), append(lots, lot)
 		parts.Go(func() error {
+			defer func() { _ = lot.Close() }() // Serving may have failed before it knew the lot. Closing twice does no harm.
 			var err error
 			if s.cfg.TLSCert != "" {
 				err = srv.ServeTLS(lot, s.cfg.TLSCert, s.cfg.TLSKey)

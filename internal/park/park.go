@@ -25,12 +25,16 @@ const (
 	writeMax = 10 * time.Second
 	// lookEvery is how often it is looked whether callers have left. A look costs a system call of half a microsecond for each.
 	lookEvery = 2 * time.Second
+	// Pauses after connections that could not be taken in, for want of file descriptors or the like: doubled from the first to the last.
+	pauseFirst = 5 * time.Millisecond
+	pauseLast  = time.Second
 )
 
 // Lot is a listener whose connections can be parked. Serve it, give the server its Context as BaseContext, and Wait after the server's Shutdown.
 // Connections over TLS cannot be parked.
 type Lot struct {
 	net.Listener
+	idle   time.Duration
 	log    *slog.Logger
 	fresh  chan accepted
 	back   chan net.Conn
@@ -39,9 +43,10 @@ type Lot struct {
 	err    error
 	parked sync.WaitGroup // What Wait waits for.
 
-	mu    sync.Mutex
-	spots map[*Spot]struct{} // Those that wait for an answer.
-	looks bool               // A goroutine looks after them.
+	mu      sync.Mutex
+	spots   map[*Spot]struct{}    // Those that wait for an answer.
+	looks   bool                  // A goroutine looks after them.
+	resting map[net.Conn]struct{} // Those that were answered and have not sent another request yet.
 }
 
 type accepted struct {
@@ -51,18 +56,30 @@ type accepted struct {
 
 type lotKey struct{}
 
-// New makes a lot of a listener.
-func New(l net.Listener, log *slog.Logger) *Lot {
-	lot := &Lot{Listener: l, log: log, fresh: make(chan accepted), back: make(chan net.Conn), closed: make(chan struct{}),
-		spots: map[*Spot]struct{}{}}
+// New makes a lot of a listener. A connection may be idle for so long between an answer and the next request.
+func New(l net.Listener, idle time.Duration, log *slog.Logger) *Lot {
+	lot := &Lot{Listener: l, idle: idle, log: log, fresh: make(chan accepted), back: make(chan net.Conn), closed: make(chan struct{}),
+		spots: map[*Spot]struct{}{}, resting: map[net.Conn]struct{}{}}
 	lot.parked.Go(lot.accept)
 	return lot
 }
 
-// accept hands new connections over, until the listener is closed.
+// accept hands new connections over, until the listener is closed. After a failure that passes it waits here: the server would let those wait
+// who come back, too.
 func (l *Lot) accept() {
+	pause := pauseFirst
 	for {
 		conn, err := l.Listener.Accept()
+		if passes(err) {
+			l.log.Warn("a connection is not taken in", "address", l.Addr().String(), "again_in", pause, "error", err)
+			select {
+			case <-time.After(pause):
+			case <-l.closed:
+			}
+			pause = min(2*pause, pauseLast)
+			continue
+		}
+		pause = pauseFirst
 		select {
 		case l.fresh <- accepted{conn, err}:
 		case <-l.closed:
@@ -77,6 +94,12 @@ func (l *Lot) accept() {
 	}
 }
 
+// passes reports whether a listener may do better later.
+func passes(err error) bool {
+	var e interface{ Temporary() bool }
+	return errors.As(err, &e) && e.Temporary()
+}
+
 // Accept returns a new connection, or one that comes back.
 func (l *Lot) Accept() (net.Conn, error) {
 	select {
@@ -89,11 +112,16 @@ func (l *Lot) Accept() (net.Conn, error) {
 	}
 }
 
-// Close takes no more connections in. Those that are parked are answered, and closed then.
+// Close takes no more connections in, and ends those that are idle. Those that are parked are answered, and closed then.
 func (l *Lot) Close() error {
 	l.once.Do(func() {
 		close(l.closed)
 		l.err = l.Listener.Close()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for conn := range l.resting {
+			_ = conn.SetReadDeadline(time.Unix(1, 0)) // Whoever reads closes it.
+		}
 	})
 	return l.err
 }
@@ -126,11 +154,12 @@ func Park(w http.ResponseWriter, r *http.Request) (*Spot, bool) {
 	if !ok || r.TLS != nil || !r.ProtoAtLeast(1, 1) || r.ProtoMajor != 1 || r.Close || r.ContentLength != 0 {
 		return nil, false
 	}
+	lot.parked.Add(1) // While the server still counts the connection: it is never counted by nobody.
 	conn, buffers, err := http.NewResponseController(w).Hijack()
 	if err != nil {
+		lot.parked.Done()
 		return nil, false
 	}
-	lot.parked.Add(1)                                           // Beside accept, which ends after the last handler has begun.
 	unread, _ := buffers.Reader.Peek(buffers.Reader.Buffered()) // It reads nothing that is not buffered.
 	s := &Spot{lot: lot, conn: conn, unread: bytes.Clone(unread), method: r.Method, path: r.URL.Path, remote: r.RemoteAddr}
 	if again, ok := conn.(*resumed); ok {
@@ -191,19 +220,23 @@ func (l *Lot) look() {
 			return
 		}
 		for _, s := range spots {
-			if s.there() {
-				continue
-			}
-			l.mu.Lock()
-			left := s.left
-			s.left = nil
-			l.mu.Unlock()
-			if left != nil {
+			if left := l.gone(s); left != nil {
 				left()
 			}
 		}
 		clear(spots)
 	}
+}
+
+// gone returns what is to be called because a caller has left, once. It looks under the mutex: a spot that has been released may be with the
+// server already, whose reading would hold this up.
+func (l *Lot) gone(s *Spot) (left func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, parked := l.spots[s]; parked && s.left != nil && !s.there() {
+		left, s.left = s.left, nil
+	}
+	return left
 }
 
 // there reports whether the caller is there, as far as can be seen without waiting and without taking anything of what it has sent.
@@ -248,16 +281,13 @@ func (s *Spot) Answer(h http.HandlerFunc) {
 		return
 	}
 	last, size := s.lot.isClosed(), a.body.Len()
-	if err := a.write(s.conn, last); err != nil {
+	if err := a.write(s.conn, r, last); err != nil {
 		s.finish(access.StatusLeft, 0)
 		_ = s.conn.Close() // The caller has left.
 		return
 	}
 	s.finish(a.status, size)
-	if !last && s.lot.takeBack(s.conn, s.unread) {
-		return
-	}
-	_ = s.conn.Close() // The answer is written.
+	s.lot.takeBack(s.conn, s.unread)
 }
 
 func (l *Lot) isClosed() bool {
@@ -269,16 +299,52 @@ func (l *Lot) isClosed() bool {
 	}
 }
 
-// takeBack lets the server read the next request of a connection, unless it takes no more.
-func (l *Lot) takeBack(conn net.Conn, unread []byte) bool {
+// takeBack lets the server read the next request of a connection once it comes, unless the server takes no more. A connection that has not sent
+// anything is new to net/http: given back at once, it would be ended after the time for a request's header instead of the one between requests,
+// and would hold up a shutdown.
+func (l *Lot) takeBack(conn net.Conn, unread []byte) {
 	if len(unread) > 0 {
-		conn = &resumed{conn, unread}
+		l.giveBack(conn, unread)
+		return
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		_ = conn.Close()
+		return
+	}
+	l.resting[conn] = struct{}{}
+	l.parked.Go(func() { l.rest(conn) }) // Whoever answers is still counted.
+}
+
+// rest waits for the first byte of the next request.
+func (l *Lot) rest(conn net.Conn) {
+	err := conn.SetReadDeadline(time.Now().Add(l.idle))
+	if l.isClosed() {
+		err = net.ErrClosed // Close may have set its deadline before.
+	}
+	first, n := make([]byte, 1), 0
+	if err == nil {
+		n, err = conn.Read(first)
+	}
+	l.mu.Lock()
+	delete(l.resting, conn)
+	l.mu.Unlock()
+	if err == nil {
+		err = conn.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = conn.Close() // Its caller has left, or was idle for too long, or the server stops.
+		return
+	}
+	l.giveBack(conn, first[:n])
+}
+
+func (l *Lot) giveBack(conn net.Conn, unread []byte) {
 	select {
-	case l.back <- conn:
-		return true
+	case l.back <- &resumed{conn, unread}:
 	case <-l.closed:
-		return false
+		_ = conn.Close()
 	}
 }
 
@@ -315,9 +381,9 @@ func (a *answer) serve(h http.HandlerFunc, r *http.Request, log *slog.Logger) (o
 }
 
 // write writes the answer as HTTP/1.1.
-func (a *answer) write(conn net.Conn, last bool) error {
+func (a *answer) write(conn net.Conn, r *http.Request, last bool) error {
 	a.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	answer := http.Response{StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Header: a.header, ContentLength: int64(a.body.Len()),
+	answer := http.Response{Request: r, StatusCode: a.status, ProtoMajor: 1, ProtoMinor: 1, Header: a.header, ContentLength: int64(a.body.Len()),
 		Body: io.NopCloser(&a.body), Close: last}
 	if err := conn.SetDeadline(time.Now().Add(writeMax)); err != nil {
 		return err

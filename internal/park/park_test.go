@@ -2,6 +2,7 @@ package park_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +25,9 @@ type lot struct {
 	spots    chan *park.Spot
 	statuses chan int // Of what was answered, as the log has it.
 }
+
+// idle is how long a connection may be idle between requests.
+const idle = 5 * time.Second
 
 func open(t *testing.T) *lot {
 	t.Helper()
@@ -43,8 +48,9 @@ func open(t *testing.T) *lot {
 		}
 	})
 	l.server = httptest.NewUnstartedServer(access.Log(log, func(_ string, status int, _ time.Duration) { l.statuses <- status }, "test", handler))
-	l.Lot = park.New(l.server.Listener, log)
+	l.Lot = park.New(l.server.Listener, idle, log)
 	l.server.Listener, l.server.Config.BaseContext = l.Lot, l.Lot.Context
+	l.server.Config.ReadHeaderTimeout = time.Second
 	l.server.Start()
 	t.Cleanup(func() {
 		l.server.Close()
@@ -266,4 +272,106 @@ func TestWhatCannotBeParkedIsAnsweredByItsHandler(t *testing.T) {
 	if _, ok := park.Park(w, httptest.NewRequest(http.MethodGet, "/park", nil)); ok {
 		t.Error("parked without a lot")
 	}
+}
+
+// Between two requests a connection may be idle for longer than a request's header may take.
+func TestAnAnsweredConnectionMayBeIdle(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	c := l.dial(t)
+	c.send(parked)
+	(<-l.spots).Answer(says(http.StatusOK, "later"))
+	c.want(http.StatusOK, "later")
+	time.Sleep(2 * time.Second) // Twice the time for a header.
+	c.send(plain)
+	c.want(http.StatusOK, "at once")
+
+	began := time.Now()
+	c = l.dial(t)
+	c.send(parked)
+	(<-l.spots).Answer(says(http.StatusOK, "later"))
+	c.want(http.StatusOK, "later")
+	c.wantEnd()
+	if took := time.Since(began); took < idle {
+		t.Errorf("ended after %s", took)
+	}
+}
+
+// A connection that has been answered does not hold up the end, and is not there after it.
+func TestStoppingEndsIdleConnections(t *testing.T) {
+	t.Parallel()
+	l := open(t)
+	c := l.dial(t)
+	c.send(parked)
+	(<-l.spots).Answer(says(http.StatusOK, "later"))
+	c.want(http.StatusOK, "later")
+	began := time.Now()
+	if err := l.server.Config.Shutdown(t.Context()); err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	l.Wait()
+	if took := time.Since(began); took >= idle {
+		t.Errorf("shutdown took %s", took)
+	}
+	c.wantEnd()
+}
+
+// starved is a listener out of file descriptors, until it is fed.
+type starved struct {
+	net.Listener
+	fed chan struct{}
+}
+
+func (s *starved) Accept() (net.Conn, error) {
+	select {
+	case <-s.fed:
+		return s.Listener.Accept()
+	default:
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+}
+
+// The server pauses after an error, and those who come back would wait with it.
+func TestALackOfFileDescriptorsIsNotTheServers(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &starved{Listener: inner, fed: make(chan struct{})}
+	l := park.New(s, idle, slog.New(slog.DiscardHandler))
+	type accepted struct {
+		conn net.Conn
+		err  error
+	}
+	got := make(chan accepted)
+	go func() {
+		for range 2 {
+			conn, err := l.Accept()
+			got <- accepted{conn, err}
+		}
+	}()
+	select {
+	case a := <-got:
+		t.Fatalf("got %v, %v", a.conn, a.err)
+	case <-time.After(100 * time.Millisecond): // Several tries.
+	}
+	close(s.fed)
+	conn, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := <-got; a.err != nil {
+		t.Error(a.err)
+	} else {
+		_ = a.conn.Close()
+	}
+	_ = conn.Close()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if a := <-got; !errors.Is(a.err, net.ErrClosed) {
+		t.Errorf("after Close: %v, %v", a.conn, a.err)
+	}
+	l.Wait()
 }

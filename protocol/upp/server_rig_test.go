@@ -228,7 +228,7 @@ func (r *rig) open(t *testing.T) {
 	n.server.Config.ErrorLog = r.errorLog()
 	wait := func() {}
 	if !r.unparked {
-		lot := park.New(n.server.Listener, r.log)
+		lot := park.New(n.server.Listener, time.Minute, r.log)
 		n.server.Listener, n.server.Config.BaseContext, wait = lot, lot.Context, lot.Wait
 	}
 	n.server.Start()
