@@ -107,6 +107,23 @@ func (c *line) wantEnd() {
 	}
 }
 
+// park sends a request that is parked, over a connection of its own.
+func (l *lot) park(t *testing.T) (*line, *park.Spot) {
+	t.Helper()
+	c := l.dial(t)
+	c.send(parked)
+	return c, <-l.spots
+}
+
+// answered is park whose request has been answered: the connection is idle.
+func (l *lot) answered(t *testing.T) *line {
+	t.Helper()
+	c, spot := l.park(t)
+	spot.Answer(says(http.StatusOK, "later"))
+	c.want(http.StatusOK, "later")
+	return c
+}
+
 const (
 	parked = "GET /park HTTP/1.1\r\nHost: till\r\n\r\n"
 	plain  = "GET /plain HTTP/1.1\r\nHost: till\r\n\r\n"
@@ -174,13 +191,10 @@ func TestWhatIsSentMeanwhileIsNotLost(t *testing.T) {
 func TestACallerThatLeavesIsNoticed(t *testing.T) {
 	t.Parallel()
 	l := open(t)
-	c := l.dial(t)
-	c.send(parked)
-	spot, stays := <-l.spots, l.dial(t)
+	c, spot := l.park(t)
 	left, told := make(chan struct{}), 0
 	spot.OnLeave(func() { told++; close(left) })
-	stays.send(parked)
-	other := <-l.spots
+	stays, other := l.park(t)
 	other.OnLeave(func() { t.Error("left, while the caller waits") })
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -199,9 +213,7 @@ func TestACallerThatLeavesIsNoticed(t *testing.T) {
 func TestNobodyIsAnsweredWhoHasLeft(t *testing.T) {
 	t.Parallel()
 	l := open(t)
-	c := l.dial(t)
-	c.send(parked)
-	spot := <-l.spots
+	c, spot := l.park(t)
 	if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -214,9 +226,8 @@ func TestNobodyIsAnsweredWhoHasLeft(t *testing.T) {
 func TestPanicOfAnAnswer(t *testing.T) {
 	t.Parallel()
 	l := open(t)
-	c := l.dial(t)
-	c.send(parked)
-	(<-l.spots).Answer(func(http.ResponseWriter, *http.Request) { panic("on purpose") })
+	c, spot := l.park(t)
+	spot.Answer(func(http.ResponseWriter, *http.Request) { panic("on purpose") })
 	c.wantEnd()
 	l.wantStatus(t, http.StatusInternalServerError)
 }
@@ -225,9 +236,7 @@ func TestPanicOfAnAnswer(t *testing.T) {
 func TestStopping(t *testing.T) {
 	t.Parallel()
 	l := open(t)
-	c := l.dial(t)
-	c.send(parked)
-	spot := <-l.spots
+	c, spot := l.park(t)
 	var stopped sync.WaitGroup
 	stopped.Go(func() {
 		if err := l.server.Config.Shutdown(t.Context()); err != nil {
@@ -278,19 +287,13 @@ func TestWhatCannotBeParkedIsAnsweredByItsHandler(t *testing.T) {
 func TestAnAnsweredConnectionMayBeIdle(t *testing.T) {
 	t.Parallel()
 	l := open(t)
-	c := l.dial(t)
-	c.send(parked)
-	(<-l.spots).Answer(says(http.StatusOK, "later"))
-	c.want(http.StatusOK, "later")
+	c := l.answered(t)
 	time.Sleep(2 * time.Second) // Twice the time for a header.
 	c.send(plain)
 	c.want(http.StatusOK, "at once")
 
 	began := time.Now()
-	c = l.dial(t)
-	c.send(parked)
-	(<-l.spots).Answer(says(http.StatusOK, "later"))
-	c.want(http.StatusOK, "later")
+	c = l.answered(t)
 	c.wantEnd()
 	if took := time.Since(began); took < idle {
 		t.Errorf("ended after %s", took)
@@ -301,10 +304,7 @@ func TestAnAnsweredConnectionMayBeIdle(t *testing.T) {
 func TestStoppingEndsIdleConnections(t *testing.T) {
 	t.Parallel()
 	l := open(t)
-	c := l.dial(t)
-	c.send(parked)
-	(<-l.spots).Answer(says(http.StatusOK, "later"))
-	c.want(http.StatusOK, "later")
+	c := l.answered(t)
 	began := time.Now()
 	if err := l.server.Config.Shutdown(t.Context()); err != nil {
 		t.Errorf("shutdown: %v", err)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// wakeMax is how soon a poll must wake. It is below the 5 seconds after which waiters read by themselves.
+// wakeMax is how soon a poll must wake. It is below the ten seconds after which waiters read by themselves.
 const wakeMax = 4 * time.Second
 
 // TestPoll is §9.4, with polls whose connections are parked and with such that wait in their handlers.

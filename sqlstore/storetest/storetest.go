@@ -82,6 +82,7 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 		{"a reader sees one state", testConsistentRead},
 		{"an ended context begins nothing", testContext},
 		{"due work comes oldest first", testDue},
+		{"what waits at an acquirer can be hastened", testHasten},
 		{"of two who claim one wins", testClaimRace},
 		{"only the living claim, and only what is due", testClaim},
 		{"work of the dead is taken over", testTakeover},
@@ -597,6 +598,33 @@ func testDue(t *testing.T, open func() Store) {
 	check(10, time.Minute, then.Add(2*time.Minute), owed(2, 0), owed(1, 1), owed(3, 0))
 	check(1, 2*time.Minute, time.Time{}, owed(2, 0))
 	check(10, 2*time.Minute, time.Time{}, owed(2, 0), owed(1, 1), owed(3, 0), owed(1, 2))
+}
+
+// Only what waits, at this acquirer, later than now, and in nobody's hand is moved.
+func testHasten(t *testing.T, open func() Store) {
+	s := open()
+	p := newPayment(1)
+	dueOp := func(id payment.ID, state payment.OperationState, acquirer string, after time.Duration) payment.Operation {
+		o := newOperation(p, id)
+		o.State, o.Acquirer, o.DueAt = state, acquirer, then.Add(after)
+		return o
+	}
+	insert(t, s, p, dueOp(1, payment.Waiting, "wallet", time.Hour), dueOp(2, payment.Waiting, "wallet", 2*time.Second),
+		dueOp(3, payment.Waiting, "elsewhere", time.Hour), dueOp(4, payment.Unknown, "wallet", time.Hour), dueOp(5, payment.Waiting, "wallet", 0))
+	if me := enlist(t, s, time.Hour); !claim(t, s, 1, 5, me, then, then.Add(time.Hour)) {
+		t.Fatal("claim failed")
+	}
+	now := then.Add(10 * time.Second)
+	if err := s.Hasten(t.Context(), "wallet", now); err != nil {
+		t.Fatal(err)
+	}
+	got, next, err := s.Due(t.Context(), now, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owed := func(id payment.ID) payment.Owed { return payment.Owed{Merchant: merchant, Payment: 1, Operation: id} }
+	equal(t, "due", got, []payment.Owed{owed(2), owed(1)}) // The second was due before, and stays so.
+	equal(t, "next", next, then.Add(time.Hour))
 }
 
 func claim(t *testing.T, s Store, of, id payment.ID, incarnation int64, now, until time.Time) bool {
