@@ -239,6 +239,20 @@ func (w *watched) see(op *payment.Operation) {
 	}
 }
 
+func (w *watched) InsertPayment(p *payment.Payment, first *payment.Operation) error {
+	if first != nil {
+		w.see(first)
+	}
+	return w.Tx.InsertPayment(p, first)
+}
+
+func (w *watched) UpdatePayment(p *payment.Payment, first *payment.Operation) error {
+	if first != nil {
+		w.see(first)
+	}
+	return w.Tx.UpdatePayment(p, first)
+}
+
 func (w *watched) InsertOperation(op *payment.Operation) error {
 	w.see(op)
 	return w.Tx.InsertOperation(op)

@@ -145,13 +145,17 @@ type Tx interface {
 	KeepAnswer(merchant MerchantID, key Key, payment, operation ID, answer []byte) error
 	// InsertNotice stores a notice that is owed.
 	InsertNotice(*Notice) error
-	InsertPayment(*Payment) error
-	// UpdatePayment writes every changing column, when the version is still the one read, and raises it in place; else ErrStoreConflict.
-	UpdatePayment(*Payment) error
+	// InsertPayment stores a new payment, and beside it its first attempt, which has the payment's ID; nil for none yet. An attempt that
+	// has the payment's ID has no target, key, round, rest or echo.
+	InsertPayment(p *Payment, first *Operation) error
+	// UpdatePayment writes every changing column, when the version is still the one read, and raises it in place; else ErrStoreConflict. It
+	// does the same with the first attempt, unless that is nil.
+	UpdatePayment(p *Payment, first *Operation) error
 	// AmendPayment writes what an open payment asks for: amount, currency, tip, reference and echo. It is else as UpdatePayment.
 	AmendPayment(*Payment) error
+	// InsertOperation stores a new operation, be it a first attempt that its payment was stored without.
 	InsertOperation(*Operation) error
-	// UpdateOperation is as UpdatePayment.
+	// UpdateOperation is as UpdatePayment, for any operation alone.
 	UpdateOperation(*Operation) error
 	// ClaimOperation takes a due operation in hand for an incarnation that is alive, unless a living one has it: then false. It sets the
 	// owner, moves the due time to until, counts a try, and raises the version.

@@ -135,22 +135,27 @@ func (t *turn) write() error {
 			t.settled = append(t.settled, &r.op)
 		}
 	}
+	first := t.first()
 	switch {
 	case t.fresh:
-		if err := t.tx.InsertPayment(&t.p); err != nil {
+		if err := t.tx.InsertPayment(&t.p, first); err != nil {
 			return err
 		}
 	case t.p.ID != 0 && (t.begins() || !samePayment(&t.p, &t.was)):
 		t.p.ModifiedAt = t.now
-		if err := t.tx.UpdatePayment(&t.p); err != nil {
+		if err := t.tx.UpdatePayment(&t.p, first); err != nil {
 			return err
 		}
+	default:
+		first = nil
 	}
 	for _, r := range t.ops {
 		var err error
-		if r.fresh {
+		switch {
+		case &r.op == first: // It went with its payment.
+		case r.fresh:
 			err = t.tx.InsertOperation(&r.op)
-		} else if !sameOperation(&r.op, &r.was) {
+		case !sameOperation(&r.op, &r.was):
 			err = t.tx.UpdateOperation(&r.op)
 		}
 		if err != nil {
@@ -177,6 +182,17 @@ func (t *turn) write() error {
 		}
 	}
 	return t.notices()
+}
+
+// first is the payment's first attempt, if it can be stored in one statement with the payment; nil if it has not changed, or is begun after
+// the payment was.
+func (t *turn) first() *Operation {
+	for _, r := range t.ops {
+		if r.op.ID == t.p.ID && r.fresh == t.fresh && (r.fresh || !sameOperation(&r.op, &r.was)) {
+			return &r.op
+		}
+	}
+	return nil
 }
 
 // noticing is what the hook for notices reads with. Webhooks are remembered, as callers are: every payment asks for them, and they hardly ever

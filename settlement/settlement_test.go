@@ -77,7 +77,7 @@ func (b *books) paid(currency string, day payment.Day, minor int64, after ...pay
 		Attempt: id, Captured: minor, Calendar: payment.Calendar{Zone: "UTC"}, CreatedAt: noon, ModifiedAt: noon, ExpiresAt: noon}
 	err := b.store.InTx(b.t.Context(), func(tx payment.Tx) error {
 		row := p
-		err := tx.InsertPayment(&row)
+		err := tx.InsertPayment(&row, nil)
 		for i, kind := range append([]payment.Kind{payment.Sale}, after...) {
 			op := payment.Operation{Merchant: p.Merchant, Payment: id, ID: id + payment.ID(i), Kind: kind, State: payment.Approved, Target: id,
 				Number: fmt.Sprintf("6104%08d", id+payment.ID(i)), Acquirer: "card", Amount: amount, Day: day, CreatedAt: noon, SentAt: noon}

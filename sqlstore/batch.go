@@ -13,15 +13,16 @@ import (
 // Settlement batches. Journal entries are what moved money, so they are what a batch is gathered from.
 
 // selectLoose finds the entries that no batch has yet, with their operations. An operation that a void has taken back does not count, nor does
-// the void.
-const selectLoose = `SELECT e.payment_id, e.operation_id, e.currency, o.kind, o.amount, v.operation_id
+// the void. Here as below, an operation that is none of later_operations is the payment's first attempt.
+const selectLoose = `SELECT e.payment_id, e.operation_id, e.currency, COALESCE(o.kind, p.first_kind), COALESCE(o.amount, p.first_amount), v.operation_id
 FROM ledger_entries e
-JOIN operations o ON o.merchant_id = e.merchant_id AND o.payment_id = e.payment_id AND o.id = e.operation_id
+JOIN payments p ON p.merchant_id = e.merchant_id AND p.id = e.payment_id
+LEFT JOIN later_operations o ON o.merchant_id = e.merchant_id AND o.payment_id = e.payment_id AND o.id = e.operation_id
 LEFT JOIN batch_items b ON b.merchant_id = e.merchant_id AND b.payment_id = e.payment_id AND b.operation_id = e.operation_id
-LEFT JOIN operations w ON w.merchant_id = e.merchant_id AND w.payment_id = e.payment_id AND w.kind = 'void' AND w.state = 'approved'
+LEFT JOIN later_operations w ON w.merchant_id = e.merchant_id AND w.payment_id = e.payment_id AND w.kind = 'void' AND w.state = 'approved'
 LEFT JOIN ledger_entries v ON v.merchant_id = w.merchant_id AND v.payment_id = w.payment_id AND v.operation_id = w.id
 WHERE e.merchant_id = $1 AND e.acquirer = $2 AND e.business_day <= $3 AND b.operation_id IS NULL
-AND NOT EXISTS (SELECT 1 FROM operations u WHERE u.merchant_id = e.merchant_id AND u.payment_id = e.payment_id AND u.kind = 'void'
+AND NOT EXISTS (SELECT 1 FROM later_operations u WHERE u.merchant_id = e.merchant_id AND u.payment_id = e.payment_id AND u.kind = 'void'
 AND u.state NOT IN ('approved', 'declined'))
 ORDER BY e.operation_id`
 
@@ -39,22 +40,27 @@ const (
 	settleBatch       = `UPDATE batches SET state = $3, uploaded = $4, code = $5, settled_at = $6 WHERE merchant_id = $1 AND id = $2 AND state <> 'balanced'`
 
 	discountVoided = `UPDATE batch_items SET counts = 0 WHERE merchant_id = $1 AND batch_id = $2 AND counts = 1
-AND EXISTS (SELECT 1 FROM operations w WHERE w.merchant_id = batch_items.merchant_id AND w.payment_id = batch_items.payment_id AND w.kind = 'void'
+AND EXISTS (SELECT 1 FROM later_operations w WHERE w.merchant_id = batch_items.merchant_id AND w.payment_id = batch_items.payment_id AND w.kind = 'void'
 AND w.state = 'approved')`
-	countBatch = `SELECT o.kind, COUNT(*), CAST(SUM(o.amount) AS BIGINT) FROM batch_items b
-JOIN operations o ON o.merchant_id = b.merchant_id AND o.payment_id = b.payment_id AND o.id = b.operation_id
-WHERE b.merchant_id = $1 AND b.batch_id = $2 AND b.counts = 1 GROUP BY o.kind`
+	countBatch = `SELECT kind, COUNT(*), CAST(SUM(amount) AS BIGINT)
+FROM (SELECT COALESCE(o.kind, p.first_kind) AS kind, COALESCE(o.amount, p.first_amount) AS amount
+FROM batch_items b
+JOIN payments p ON p.merchant_id = b.merchant_id AND p.id = b.payment_id
+LEFT JOIN later_operations o ON o.merchant_id = b.merchant_id AND o.payment_id = b.payment_id AND o.id = b.operation_id
+WHERE b.merchant_id = $1 AND b.batch_id = $2 AND b.counts = 1) AS counted GROUP BY kind`
 	updateTotals = `UPDATE batches SET debits = $3, debit_minor = $4, credits = $5, credit_minor = $6 WHERE merchant_id = $1 AND id = $2
 AND state <> 'balanced'`
 )
 
 // selectBatchItems finds a batch's movements with what their messages said. A refund's terminal is that of the payment's attempt.
-const selectBatchItems = `SELECT o.payment_id, o.kind, o.number, o.sent_at, o.currency, o.amount, o.result, a.card, a.result
+const selectBatchItems = `SELECT b.payment_id, COALESCE(o.kind, p.first_kind), COALESCE(o.number, p.first_number),
+COALESCE(o.sent_at, p.first_sent_at), COALESCE(o.currency, p.first_currency), COALESCE(o.amount, p.first_amount),
+COALESCE(o.result, p.first_result), COALESCE(a.card, p.first_card), COALESCE(a.result, p.first_result)
 FROM batch_items b
-JOIN operations o ON o.merchant_id = b.merchant_id AND o.payment_id = b.payment_id AND o.id = b.operation_id
 JOIN payments p ON p.merchant_id = b.merchant_id AND p.id = b.payment_id
-JOIN operations a ON a.merchant_id = b.merchant_id AND a.payment_id = b.payment_id AND a.id = p.attempt_id
-WHERE b.merchant_id = $1 AND b.batch_id = $2 AND b.counts = 1 ORDER BY o.id`
+LEFT JOIN later_operations o ON o.merchant_id = b.merchant_id AND o.payment_id = b.payment_id AND o.id = b.operation_id
+LEFT JOIN later_operations a ON a.merchant_id = b.merchant_id AND a.payment_id = b.payment_id AND a.id = p.attempt_id
+WHERE b.merchant_id = $1 AND b.batch_id = $2 AND b.counts = 1 ORDER BY b.operation_id`
 
 func (r *row) batch() (settlement.Batch, error) {
 	b := settlement.Batch{Merchant: r.merchantID(), ID: r.id(), Acquirer: r.text()}

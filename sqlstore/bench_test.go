@@ -127,10 +127,7 @@ func pay(b *testing.B, s *Store, id payment.ID, read bool) error {
 		if _, _, err := tx.InsertKey(payment.KeyRow{Merchant: p.Merchant, Key: p.Key, MAC: make([]byte, 32), Payment: id}); err != nil {
 			return err
 		}
-		if err := tx.InsertPayment(&p); err != nil {
-			return err
-		}
-		return tx.InsertOperation(&o)
+		return tx.InsertPayment(&p, &o)
 	})
 	if err != nil {
 		return err
@@ -155,9 +152,6 @@ func pay(b *testing.B, s *Store, id payment.ID, read bool) error {
 		if err := tx.Post(&o, entry, now); err != nil {
 			return err
 		}
-		if err := tx.UpdatePayment(&p); err != nil {
-			return err
-		}
-		return tx.UpdateOperation(&o)
+		return tx.UpdatePayment(&p, &o)
 	})
 }

@@ -35,12 +35,12 @@ AND ledger_entries.business_day >= $4 AND ledger_entries.business_day <= $5`
 
 const (
 	selectEntries = `SELECT ledger_entries.merchant_id, ledger_entries.payment_id, ledger_entries.operation_id, payments.number_prefix,
-payments.number_digits, operations.kind, ledger_entries.acquirer, ledger_entries.business_day, ledger_entries.posted_at,
+payments.number_digits, COALESCE(later_operations.kind, payments.first_kind), ledger_entries.acquirer, ledger_entries.business_day, ledger_entries.posted_at,
 ledger_entries.currency, ledger_entries.receivable, ledger_entries.payable, ledger_entries.fees, ledger_entries.tips
 FROM ledger_entries
-JOIN operations ON operations.merchant_id = ledger_entries.merchant_id AND operations.payment_id = ledger_entries.payment_id
-AND operations.id = ledger_entries.operation_id
-JOIN payments ON payments.merchant_id = ledger_entries.merchant_id AND payments.id = ledger_entries.payment_id` + entriesWhere + `
+JOIN payments ON payments.merchant_id = ledger_entries.merchant_id AND payments.id = ledger_entries.payment_id
+LEFT JOIN later_operations ON later_operations.merchant_id = ledger_entries.merchant_id
+AND later_operations.payment_id = ledger_entries.payment_id AND later_operations.id = ledger_entries.operation_id` + entriesWhere + `
 AND (ledger_entries.payment_id > $6 OR ledger_entries.payment_id = $6 AND ledger_entries.operation_id > $7)
 ORDER BY ledger_entries.payment_id, ledger_entries.operation_id LIMIT $8`
 

@@ -21,7 +21,7 @@ type conditions struct {
 // where begins the conditions with the merchant.
 func where(merchant payment.MerchantID) *conditions {
 	c := &conditions{args: []any{int64(merchant)}}
-	c.text.WriteString(` WHERE payments.merchant_id = $1`)
+	c.text.WriteString(` WHERE payments.merchant_id = $1 AND payments.created_at > 0`) // So that payments_by_time may be used.
 	return c
 }
 
@@ -82,9 +82,11 @@ func (r *reader) page(columns, from, order string, c *conditions, f payment.List
 }
 
 const (
-	fromPayments = ` FROM payments LEFT JOIN operations ON operations.merchant_id = payments.merchant_id
-AND operations.payment_id = payments.id AND operations.id = payments.attempt_id`
+	fromPayments = ` FROM payments LEFT JOIN later_operations ON later_operations.merchant_id = payments.merchant_id
+AND later_operations.payment_id = payments.id AND later_operations.id = payments.attempt_id`
 	fromOperations = ` FROM payments JOIN operations ON operations.merchant_id = payments.merchant_id AND operations.payment_id = payments.id`
+	fromRefunds    = ` FROM payments JOIN later_operations ON later_operations.merchant_id = payments.merchant_id
+AND later_operations.payment_id = payments.id`
 
 	// Attempts have no index of their own: those of the newest payments are found by the payments'.
 	newestPayments = `payments.created_at DESC, payments.id DESC`
@@ -94,7 +96,7 @@ AND operations.payment_id = payments.id AND operations.id = payments.attempt_id`
 func (r *reader) ListPayments(merchant payment.MerchantID, f payment.ListFilter) ([]payment.View, int64, error) {
 	c := where(merchant)
 	c.payments(f, "payments.created_at")
-	oneOf(c, "COALESCE(operations.state, '')", f.Attempts)
+	oneOf(c, "COALESCE(later_operations.state, payments.first_state)", f.Attempts)
 	ids, total, err := r.page(`payments.id, payments.attempt_id`, fromPayments, newestPayments, c, f)
 	if err != nil {
 		return nil, 0, wrap(err, "list payments of merchant %d", merchant)
@@ -143,11 +145,11 @@ func (r *reader) views(merchant payment.MerchantID, ids [][2]payment.ID) ([]paym
 // ListRefunds lists the refunds that callers asked for: those that the core owes by itself have no key.
 func (r *reader) ListRefunds(merchant payment.MerchantID, f payment.ListFilter) ([]payment.RefundView, int64, error) {
 	c := where(merchant)
-	c.text.WriteString(` AND operations.id <> payments.id AND operations.key_scope <> ''`)
-	c.payments(f, "operations.created_at")
-	oneOf(c, "operations.kind", []payment.Kind{payment.Refund})
-	oneOf(c, "operations.state", f.Refunds)
-	ids, total, err := r.page(`payments.id, operations.id`, fromOperations, `operations.created_at DESC, operations.id DESC`, c, f)
+	c.text.WriteString(` AND later_operations.key_scope <> ''`)
+	c.payments(f, "later_operations.created_at")
+	oneOf(c, "later_operations.kind", []payment.Kind{payment.Refund})
+	oneOf(c, "later_operations.state", f.Refunds)
+	ids, total, err := r.page(`payments.id, later_operations.id`, fromRefunds, `later_operations.created_at DESC, later_operations.id DESC`, c, f)
 	if err != nil {
 		return nil, 0, wrap(err, "list refunds of merchant %d", merchant)
 	}

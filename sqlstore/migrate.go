@@ -21,7 +21,8 @@ var migrations embed.FS
 const versionTable = "schema_versions"
 
 // migrate applies what is missing, each migration in one transaction. The caller holds a lock against others who do the same. A database
-// that is ahead of this program is left alone: every migration leaves the tables usable for the program before it.
+// that is ahead of this program is left alone: migrations leave the tables usable for the program before them. Only 0007 does not; a program
+// from before it cannot write a payment any more, so it fails and loses nothing.
 func migrate(ctx context.Context, db *sql.DB, d *dialect) error {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -65,7 +66,7 @@ func migratePostgres(ctx context.Context, address string, config *pgconn.Config,
 }
 
 // roomForUpdates are the tables whose rows are written again soon after they were inserted.
-var roomForUpdates = []string{"payments", "operations"}
+var roomForUpdates = []string{"payments", "later_operations"}
 
 // leaveRoom lets PostgreSQL fill the pages of such tables to three quarters. A row's new version then finds room beside the old one, and
 // needs no new entries in the indexes unless an indexed column has changed.

@@ -13,23 +13,31 @@ import (
 // agree. Whoever takes over a row raises its version, which fences the one who had it: its compare-and-set fails.
 
 // leases holds the statements that ask the database for its time.
-type leases struct{ claim, enlist, renew, release, forget string }
+type leases struct {
+	claim, claimFirst, enlist, renew, forget string
+	release                                  []string
+}
 
 func newLeases(d *dialect) leases {
 	living := func(id, param string) string {
 		return `EXISTS (SELECT 1 FROM incarnations WHERE incarnations.id = ` + id + ` AND alive_until > ` + d.now(param) + `)`
 	}
 	return leases{
-		claim: `UPDATE operations SET owner = $4, due_at = $6, tries = tries + 1, version = version + 1
+		claim: `UPDATE later_operations SET owner = $4, due_at = $6, tries = tries + 1, version = version + 1
 WHERE merchant_id = $1 AND payment_id = $2 AND id = $3 AND due_at > 0 AND due_at <= $5
-AND (owner = 0 OR owner = $4 OR NOT ` + living("operations.owner", "$7") + `) AND ` + living("$4", "$7"),
+AND (owner = 0 OR owner = $4 OR NOT ` + living("later_operations.owner", "$7") + `) AND ` + living("$4", "$7"),
+		claimFirst: `UPDATE payments SET first_owner = $3, first_due_at = $5, first_tries = first_tries + 1, first_version = first_version + 1
+WHERE merchant_id = $1 AND id = $2 AND first_due_at > 0 AND first_due_at <= $4
+AND (first_owner = 0 OR first_owner = $3 OR NOT ` + living("payments.first_owner", "$6") + `) AND ` + living("$3", "$6"),
 		enlist: `-- every merchant
 INSERT INTO incarnations (id, alive_until) VALUES ($1, $2 + ` + d.now("$3") + `)`,
 		renew: `-- every merchant
 UPDATE incarnations SET alive_until = $2 + ` + d.now("$3") + ` WHERE id = $1 AND alive_until > ` + d.now("$3"),
-		release: `-- every merchant
-UPDATE operations SET owner = 0, due_at = ` + d.now("$1") + `, version = version + 1
-WHERE due_at > 0 AND owner > 0 AND NOT ` + living("operations.owner", "$1"),
+		release: []string{`-- every merchant
+UPDATE later_operations SET owner = 0, due_at = ` + d.now("$1") + `, version = version + 1
+WHERE due_at > 0 AND owner > 0 AND NOT ` + living("later_operations.owner", "$1"), `-- every merchant
+UPDATE payments SET first_owner = 0, first_due_at = ` + d.now("$1") + `, first_version = first_version + 1
+WHERE first_due_at > 0 AND first_owner > 0 AND NOT ` + living("payments.first_owner", "$1")},
 		forget: `-- every merchant
 DELETE FROM incarnations WHERE alive_until <= ` + d.now("$1"),
 	}
@@ -37,20 +45,31 @@ DELETE FROM incarnations WHERE alive_until <= ` + d.now("$1"),
 
 // ClaimOperation takes a due operation in hand for a living incarnation.
 func (t *txn) ClaimOperation(merchant payment.MerchantID, of, id payment.ID, incarnation int64, now, until time.Time) (bool, error) {
-	n, err := t.exec(t.store.leases.claim, t.store.dialect.timed(int64(merchant), int64(of), int64(id), incarnation, millis(now),
-		millis(until))...)
+	text, args := t.store.leases.claim, []any{int64(merchant), int64(of), int64(id), incarnation, millis(now), millis(until)}
+	if id == of {
+		text, args = t.store.leases.claimFirst, append(args[:2], args[3:]...)
+	}
+	n, err := t.exec(text, t.store.dialect.timed(args...)...)
 	return n > 0, wrap(err, "claim operation %d of payment %d of merchant %d", id, of, merchant)
 }
 
-const hasten = `-- every merchant
-UPDATE operations SET due_at = $2 WHERE owner = 0 AND due_at > $2 AND state = 'waiting' AND acquirer = $1`
+var hasten = []string{`-- every merchant
+UPDATE later_operations SET due_at = $2 WHERE owner = 0 AND due_at > $2 AND state = 'waiting' AND acquirer = $1`, `-- every merchant
+UPDATE payments SET first_due_at = $2 WHERE first_owner = 0 AND first_due_at > $2 AND first_state = 'waiting' AND first_acquirer = $1`}
 
 // Hasten makes due now what waits for somebody at an acquirer.
 func (s *Store) Hasten(ctx context.Context, acquirer string, now time.Time) error {
-	return wrap(s.write(ctx, func(t *txn) error {
-		_, err := t.exec(hasten, acquirer, millis(now))
-		return err
-	}), "hasten what waits at %s", acquirer)
+	return wrap(s.write(ctx, func(t *txn) error { return t.each(hasten, acquirer, millis(now)) }), "hasten what waits at %s", acquirer)
+}
+
+// each runs statements that take the same arguments.
+func (t *txn) each(texts []string, args ...any) error {
+	for _, text := range texts {
+		if _, err := t.exec(text, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const retire = `-- every merchant
@@ -77,8 +96,7 @@ func (s *Store) Enlist(ctx context.Context, lease time.Duration) (int64, error) 
 		if _, err := t.exec(retireOthers, incarnation); err != nil {
 			return err
 		}
-		_, err = t.exec(s.leases.release, s.dialect.timed()...)
-		return err
+		return t.each(s.leases.release, s.dialect.timed()...)
 	})
 	return incarnation, wrap(err, "enlist")
 }
@@ -93,7 +111,7 @@ func (s *Store) Renew(ctx context.Context, incarnation int64, lease time.Duratio
 		if n == 0 {
 			return fmt.Errorf("its lease ran out: %w", payment.ErrNotFound)
 		}
-		if _, err := t.exec(s.leases.release, s.dialect.timed()...); err != nil {
+		if err := t.each(s.leases.release, s.dialect.timed()...); err != nil {
 			return err
 		}
 		_, err = t.exec(s.leases.forget, s.dialect.timed()...)
@@ -111,23 +129,39 @@ func (s *Store) Retire(ctx context.Context, incarnation int64) error {
 	return wrap(err, "retire incarnation %d", incarnation)
 }
 
-// What is due is read in three parts, each in the order of an index: operations that nobody has in hand, the few that somebody has, and
-// payments. One in hand that is due is overdue: whoever has it has failed to record what came of it, so it is listed too, and a claim
-// decides who may take it.
+// What is due is read in parts, each in the order of an index: first attempts and other operations that nobody has in hand, the few that
+// somebody has, and payments. One in hand that is due is overdue: whoever has it has failed to record what came of it, so it is listed too,
+// and a claim decides who may take it.
 const (
-	dueFree = `-- every merchant
-SELECT merchant_id, payment_id, id, due_at FROM operations WHERE due_at > 0 AND owner = 0 AND due_at <= $1 ORDER BY due_at LIMIT $2`
-	dueHeld = `-- every merchant
-SELECT merchant_id, payment_id, id, due_at FROM operations WHERE due_at > 0 AND owner > 0 AND due_at <= $1 ORDER BY due_at LIMIT $2`
-	duePayments = `-- every merchant
-SELECT merchant_id, id, 0, due_at FROM payments WHERE due_at > 0 AND due_at <= $1 ORDER BY due_at LIMIT $2`
+	dueOperation = `-- every merchant
+SELECT merchant_id, payment_id, id, due_at FROM later_operations WHERE due_at > 0 AND owner `
+	dueFirst = `-- every merchant
+SELECT merchant_id, id, id, first_due_at FROM payments WHERE first_due_at > 0 AND first_owner `
+	duePayment = `-- every merchant
+SELECT merchant_id, id, 0, due_at FROM payments WHERE due_at > 0 AND `
 
-	nextFree = `-- every merchant
-SELECT due_at FROM operations WHERE due_at > 0 AND owner = 0 AND due_at > $1 ORDER BY due_at LIMIT 1`
-	nextHeld = `-- every merchant
-SELECT due_at FROM operations WHERE due_at > 0 AND owner > 0 AND due_at > $1 ORDER BY due_at LIMIT 1`
+	byDue      = `due_at <= $1 ORDER BY due_at LIMIT $2`
+	byFirstDue = `first_due_at <= $1 ORDER BY first_due_at LIMIT $2`
+
+	nextOperation = `-- every merchant
+SELECT due_at FROM later_operations WHERE due_at > 0 AND owner `
+	nextFirst = `-- every merchant
+SELECT first_due_at FROM payments WHERE first_due_at > 0 AND first_owner `
 	nextPayment = `-- every merchant
-SELECT due_at FROM payments WHERE due_at > 0 AND due_at > $1 ORDER BY due_at LIMIT 1`
+SELECT due_at FROM payments WHERE due_at > 0 AND `
+
+	byNext      = `due_at > $1 ORDER BY due_at LIMIT 1`
+	byFirstNext = `first_due_at > $1 ORDER BY first_due_at LIMIT 1`
+
+	free = `= 0 AND `
+	held = `> 0 AND `
+)
+
+var (
+	dueParts = []string{dueFirst + free + byFirstDue, dueFirst + held + byFirstDue, dueOperation + free + byDue, dueOperation + held + byDue,
+		duePayment + byDue}
+	nextParts = []string{nextFirst + free + byFirstNext, nextFirst + held + byFirstNext, nextOperation + free + byNext,
+		nextOperation + held + byNext, nextPayment + byNext}
 )
 
 // Due lists owed work whose time has come, the oldest first, and the time of the next.
@@ -140,7 +174,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.Ow
 	var next int64
 	err := s.read(ctx, func(r *reader) error {
 		list, next = nil, 0
-		for _, text := range []string{dueFree, dueHeld, duePayments} {
+		for _, text := range dueParts {
 			err := r.query(func(r *row) error {
 				list = append(list, due{payment.Owed{Merchant: r.merchantID(), Payment: r.id(), Operation: r.id()}, r.int()})
 				return nil
@@ -149,7 +183,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]payment.Ow
 				return err
 			}
 		}
-		for _, text := range []string{nextFree, nextHeld, nextPayment} {
+		for _, text := range nextParts {
 			err := r.query(func(r *row) error {
 				if at := r.int(); next == 0 || at < next {
 					next = at

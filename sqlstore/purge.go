@@ -25,6 +25,8 @@ var purges = []struct {
 	what, text string
 	life       time.Duration
 }{
+	{"card numbers of first attempts that took no money", wipeFirst(`first_settled_at`, ` AND first_state IN ('declined', 'reversed')`), vainLife},
+	{"card numbers of first attempts", wipeFirst(`first_created_at`, ``), cardLife},
 	{"card numbers of attempts that took no money", wipe(`settled_at`, ` AND state IN ('declined', 'reversed')`), vainLife},
 	{"card numbers", wipe(`created_at`, ``), cardLife},
 	{"keys", expired(`payment_keys`, `merchant_id, scope, key`, `free_at`, `free_at > 0`), keyLife},
@@ -42,8 +44,15 @@ DELETE FROM %s WHERE (%s) IN (SELECT %s FROM %s WHERE %s AND %s <= $1 ORDER BY %
 // wipe leaves the version as it is: no turn writes the column, so a turn under way loses nothing.
 func wipe(at, which string) string {
 	return fmt.Sprintf(`-- every merchant
-UPDATE operations SET sealed = '' WHERE (merchant_id, payment_id, id) IN
-(SELECT merchant_id, payment_id, id FROM operations WHERE sealed <> ''%s AND %s > 0 AND %s <= $1 ORDER BY %s LIMIT $2)`, which, at, at, at)
+UPDATE later_operations SET sealed = '' WHERE (merchant_id, payment_id, id) IN
+(SELECT merchant_id, payment_id, id FROM later_operations WHERE sealed <> ''%s AND %s > 0 AND %s <= $1 ORDER BY %s LIMIT $2)`, which, at, at, at)
+}
+
+// wipeFirst is wipe for first attempts.
+func wipeFirst(at, which string) string {
+	return fmt.Sprintf(`-- every merchant
+UPDATE payments SET first_sealed = '' WHERE (merchant_id, id) IN
+(SELECT merchant_id, id FROM payments WHERE first_sealed <> ''%s AND %s > 0 AND %s <= $1 ORDER BY %s LIMIT $2)`, which, at, at, at)
 }
 
 // Purge forgets what nothing needs any more: sealed card numbers, keys that are free again, PIN keys that have expired, and notices that are

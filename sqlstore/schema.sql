@@ -102,6 +102,53 @@ CREATE TABLE incarnations (
     alive_until BIGINT NOT NULL
 );
 
+CREATE TABLE later_operations (
+    merchant_id  BIGINT NOT NULL,
+    payment_id   BIGINT NOT NULL,
+    id           BIGINT NOT NULL,
+    version      BIGINT NOT NULL,
+    kind         TEXT   NOT NULL
+                 CHECK (kind = 'sale' OR kind = 'authorize' OR kind = 'capture' OR kind = 'refund' OR
+                        kind = 'reversal' OR kind = 'void' OR kind = 'cancel' OR kind = 'close'),
+    state        TEXT   NOT NULL
+                 CHECK (state = 'approved' OR state = 'sent' OR state = 'declined' OR state = 'waiting' OR
+                        state = 'unknown' OR state = 'reversing' OR state = 'reversed' OR state = 'created'),
+    target_id    BIGINT NOT NULL,
+    key_scope    TEXT   NOT NULL,
+    key          TEXT   NOT NULL,
+    number       TEXT   NOT NULL,
+    round        BIGINT NOT NULL,
+    acquirer     TEXT   NOT NULL,
+    currency     TEXT   NOT NULL CHECK (length(currency) = 3),
+    amount       BIGINT NOT NULL CHECK (amount >= 0),
+    rest         BIGINT NOT NULL CHECK (rest IN (0, 1)),
+    failure      TEXT   NOT NULL,
+    failure_text TEXT   NOT NULL,
+    result       TEXT   NOT NULL,
+    business_day BIGINT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    settled_at   BIGINT NOT NULL,
+    due_at       BIGINT NOT NULL,
+    owner        BIGINT NOT NULL,
+    tries        BIGINT NOT NULL,
+    flagged      BIGINT NOT NULL CHECK (flagged IN (0, 1)),
+    echo         TEXT   NOT NULL,
+    sent_at      BIGINT NOT NULL,
+    card         TEXT   NOT NULL,
+    sealed       TEXT   NOT NULL,
+    PRIMARY KEY (merchant_id, payment_id, id),
+    CHECK (id <> payment_id),
+    FOREIGN KEY (merchant_id, payment_id) REFERENCES payments (merchant_id, id) DEFERRABLE INITIALLY DEFERRED
+);
+
+CREATE INDEX later_operations_by_id ON later_operations (merchant_id, id) WHERE id <> payment_id;
+
+CREATE INDEX later_operations_due ON later_operations (owner, due_at) WHERE due_at > 0;
+
+CREATE INDEX later_operations_sealed ON later_operations (created_at) WHERE sealed <> '';
+
+CREATE INDEX later_operations_sealed_in_vain ON later_operations (settled_at) WHERE sealed <> '' AND state IN ('declined', 'reversed');
+
 CREATE TABLE ledger_entries (
     merchant_id  BIGINT NOT NULL,
     payment_id   BIGINT NOT NULL,
@@ -114,8 +161,10 @@ CREATE TABLE ledger_entries (
     fees         BIGINT NOT NULL,
     tips         BIGINT NOT NULL,
     posted_at    BIGINT NOT NULL,
+    later_id     BIGINT GENERATED ALWAYS AS (NULLIF(operation_id, payment_id)) STORED, -- NULL for the first attempt's.
     PRIMARY KEY (merchant_id, payment_id, operation_id),
-    FOREIGN KEY (merchant_id, payment_id, operation_id) REFERENCES operations (merchant_id, payment_id, id)
+    FOREIGN KEY (merchant_id, payment_id) REFERENCES payments (merchant_id, id) DEFERRABLE INITIALLY DEFERRED,
+    FOREIGN KEY (merchant_id, payment_id, later_id) REFERENCES later_operations (merchant_id, payment_id, id)
         DEFERRABLE INITIALLY DEFERRED,
     CHECK (receivable + payable + fees + tips = 0)
 );
@@ -166,51 +215,18 @@ CREATE INDEX notices_due ON notices (host, due_at) WHERE due_at > 0;
 
 CREATE INDEX notices_settled ON notices (settled_at) WHERE settled_at > 0;
 
-CREATE TABLE operations (
-    merchant_id  BIGINT NOT NULL,
-    payment_id   BIGINT NOT NULL,
-    id           BIGINT NOT NULL,
-    version      BIGINT NOT NULL,
-    kind         TEXT   NOT NULL
-                 CHECK (kind = 'sale' OR kind = 'authorize' OR kind = 'capture' OR kind = 'refund' OR
-                        kind = 'reversal' OR kind = 'void' OR kind = 'cancel' OR kind = 'close'),
-    state        TEXT   NOT NULL
-                 CHECK (state = 'approved' OR state = 'sent' OR state = 'declined' OR state = 'waiting' OR
-                        state = 'unknown' OR state = 'reversing' OR state = 'reversed' OR state = 'created'),
-    target_id    BIGINT NOT NULL,
-    key_scope    TEXT   NOT NULL,
-    key          TEXT   NOT NULL,
-    number       TEXT   NOT NULL,
-    round        BIGINT NOT NULL,
-    acquirer     TEXT   NOT NULL,
-    currency     TEXT   NOT NULL CHECK (length(currency) = 3),
-    amount       BIGINT NOT NULL CHECK (amount >= 0),
-    rest         BIGINT NOT NULL CHECK (rest IN (0, 1)),
-    failure      TEXT   NOT NULL,
-    failure_text TEXT   NOT NULL,
-    result       TEXT   NOT NULL,
-    business_day BIGINT NOT NULL,
-    created_at   BIGINT NOT NULL,
-    settled_at   BIGINT NOT NULL,
-    due_at       BIGINT NOT NULL,
-    owner        BIGINT NOT NULL,
-    tries        BIGINT NOT NULL,
-    flagged      BIGINT NOT NULL CHECK (flagged IN (0, 1)),
-    echo         TEXT   NOT NULL,
-    sent_at      BIGINT NOT NULL,
-    card         TEXT   NOT NULL,
-    sealed       TEXT   NOT NULL,
-    PRIMARY KEY (merchant_id, payment_id, id),
-    FOREIGN KEY (merchant_id, payment_id) REFERENCES payments (merchant_id, id) DEFERRABLE INITIALLY DEFERRED
-);
-
-CREATE INDEX operations_by_id ON operations (merchant_id, id) WHERE id <> payment_id;
-
-CREATE INDEX operations_due ON operations (owner, due_at) WHERE due_at > 0;
-
-CREATE INDEX operations_sealed ON operations (created_at) WHERE sealed <> '';
-
-CREATE INDEX operations_sealed_in_vain ON operations (settled_at) WHERE sealed <> '' AND state IN ('declined', 'reversed');
+CREATE VIEW operations AS
+SELECT merchant_id, id AS payment_id, id, first_version AS version, first_kind AS kind, first_state AS state,
+CAST(0 AS BIGINT) AS target_id, CAST('' AS TEXT) AS key_scope, CAST('' AS TEXT) AS key, first_number AS number, CAST(0 AS BIGINT) AS round,
+first_acquirer AS acquirer, first_currency AS currency, first_amount AS amount, CAST(0 AS BIGINT) AS rest, first_failure AS failure,
+first_failure_text AS failure_text, first_result AS result, first_business_day AS business_day, first_created_at AS created_at,
+first_settled_at AS settled_at, first_due_at AS due_at, first_owner AS owner, first_tries AS tries, first_flagged AS flagged,
+CAST('' AS TEXT) AS echo, first_sent_at AS sent_at, first_card AS card, first_sealed AS sealed
+FROM payments WHERE first_kind <> ''
+UNION ALL
+SELECT merchant_id, payment_id, id, version, kind, state, target_id, key_scope, key, number, round, acquirer, currency, amount, rest,
+failure, failure_text, result, business_day, created_at, settled_at, due_at, owner, tries, flagged, echo, sent_at, card, sealed
+FROM later_operations;
 
 CREATE TABLE payment_keys (
     merchant_id  BIGINT NOT NULL,
@@ -228,53 +244,82 @@ CREATE INDEX payment_keys_closed ON payment_keys (closed_to) WHERE closed_to > 0
 CREATE INDEX payment_keys_free ON payment_keys (free_at) WHERE free_at > 0;
 
 CREATE TABLE payments (
-    merchant_id    BIGINT NOT NULL,
-    id             BIGINT NOT NULL,
-    version        BIGINT NOT NULL,
-    state          TEXT   NOT NULL
-                   CHECK (state = 'captured' OR state = 'open' OR state = 'declined' OR state = 'authorized' OR
-                          state = 'cancelled' OR state = 'expired' OR state = 'voided'),
-    protocol       TEXT   NOT NULL,
-    key_scope      TEXT   NOT NULL,
-    key            TEXT   NOT NULL,
-    credential_id  BIGINT NOT NULL,
-    store_id       BIGINT NOT NULL,
-    terminal_id    BIGINT NOT NULL,
-    number_prefix  TEXT   NOT NULL,
-    number_digits  BIGINT NOT NULL,
-    currency       TEXT   NOT NULL CHECK (length(currency) = 3),
-    amount         BIGINT NOT NULL CHECK (amount >= 0),
-    tip            BIGINT NOT NULL CHECK (tip >= 0 AND tip <= amount),
-    method         TEXT   NOT NULL,
-    flow           TEXT   NOT NULL,
-    attempt_id     BIGINT NOT NULL,
-    authorize_only BIGINT NOT NULL CHECK (authorize_only IN (0, 1)),
-    retryable      BIGINT NOT NULL CHECK (retryable IN (0, 1)),
-    captured       BIGINT NOT NULL CHECK (captured >= 0 AND captured <= amount),
-    reserved       BIGINT NOT NULL CHECK (reserved <= captured),
-    refunded       BIGINT NOT NULL CHECK (refunded >= 0 AND refunded <= reserved),
-    fee            BIGINT NOT NULL CHECK (fee >= 0),
-    fee_returned   BIGINT NOT NULL CHECK (fee_returned IN (0, 1)),
-    fee_millionths BIGINT NOT NULL,
-    fee_fixed      BIGINT NOT NULL,
-    zone           TEXT   NOT NULL,
-    cut_off        BIGINT NOT NULL,
-    failure        TEXT   NOT NULL,
-    failure_text   TEXT   NOT NULL,
-    created_at     BIGINT NOT NULL,
-    modified_at    BIGINT NOT NULL,
-    expires_at     BIGINT NOT NULL,
-    paid_at        BIGINT NOT NULL,
-    business_day   BIGINT NOT NULL,
-    due_at         BIGINT NOT NULL,
-    echo           TEXT   NOT NULL,
-    reference      TEXT   NOT NULL,
+    merchant_id        BIGINT NOT NULL,
+    id                 BIGINT NOT NULL,
+    version            BIGINT NOT NULL,
+    state              TEXT   NOT NULL
+                       CHECK (state = 'captured' OR state = 'open' OR state = 'declined' OR state = 'authorized' OR
+                              state = 'cancelled' OR state = 'expired' OR state = 'voided'),
+    protocol           TEXT   NOT NULL,
+    key_scope          TEXT   NOT NULL,
+    key                TEXT   NOT NULL,
+    credential_id      BIGINT NOT NULL,
+    store_id           BIGINT NOT NULL,
+    terminal_id        BIGINT NOT NULL,
+    number_prefix      TEXT   NOT NULL,
+    number_digits      BIGINT NOT NULL,
+    currency           TEXT   NOT NULL CHECK (length(currency) = 3),
+    amount             BIGINT NOT NULL CHECK (amount >= 0),
+    tip                BIGINT NOT NULL CHECK (tip >= 0 AND tip <= amount),
+    method             TEXT   NOT NULL,
+    flow               TEXT   NOT NULL,
+    attempt_id         BIGINT NOT NULL,
+    authorize_only     BIGINT NOT NULL CHECK (authorize_only IN (0, 1)),
+    retryable          BIGINT NOT NULL CHECK (retryable IN (0, 1)),
+    captured           BIGINT NOT NULL CHECK (captured >= 0 AND captured <= amount),
+    reserved           BIGINT NOT NULL CHECK (reserved <= captured),
+    refunded           BIGINT NOT NULL CHECK (refunded >= 0 AND refunded <= reserved),
+    fee                BIGINT NOT NULL CHECK (fee >= 0),
+    fee_returned       BIGINT NOT NULL CHECK (fee_returned IN (0, 1)),
+    fee_millionths     BIGINT NOT NULL,
+    fee_fixed          BIGINT NOT NULL,
+    zone               TEXT   NOT NULL,
+    cut_off            BIGINT NOT NULL,
+    failure            TEXT   NOT NULL,
+    failure_text       TEXT   NOT NULL,
+    created_at         BIGINT NOT NULL,
+    modified_at        BIGINT NOT NULL,
+    expires_at         BIGINT NOT NULL,
+    paid_at            BIGINT NOT NULL,
+    business_day       BIGINT NOT NULL,
+    due_at             BIGINT NOT NULL,
+    echo               TEXT   NOT NULL,
+    reference          TEXT   NOT NULL,
+    first_version      BIGINT NOT NULL,
+    first_kind         TEXT   NOT NULL CHECK (first_kind = 'sale' OR first_kind = 'authorize' OR first_kind = ''),
+    first_state        TEXT   NOT NULL
+                       CHECK (first_state = 'approved' OR first_state = 'sent' OR first_state = 'declined' OR first_state = 'waiting' OR
+                              first_state = 'unknown' OR first_state = 'reversing' OR first_state = 'reversed' OR first_state = 'created' OR
+                              first_state = ''),
+    first_number       TEXT   NOT NULL,
+    first_acquirer     TEXT   NOT NULL,
+    first_currency     TEXT   NOT NULL CHECK (length(first_currency) = 3 OR first_kind = ''),
+    first_amount       BIGINT NOT NULL CHECK (first_amount >= 0),
+    first_failure      TEXT   NOT NULL,
+    first_failure_text TEXT   NOT NULL,
+    first_result       TEXT   NOT NULL,
+    first_business_day BIGINT NOT NULL,
+    first_created_at   BIGINT NOT NULL,
+    first_settled_at   BIGINT NOT NULL,
+    first_due_at       BIGINT NOT NULL,
+    first_owner        BIGINT NOT NULL,
+    first_tries        BIGINT NOT NULL,
+    first_flagged      BIGINT NOT NULL CHECK (first_flagged IN (0, 1)),
+    first_sent_at      BIGINT NOT NULL,
+    first_card         TEXT   NOT NULL,
+    first_sealed       TEXT   NOT NULL,
     PRIMARY KEY (merchant_id, id)
 );
 
-CREATE INDEX payments_by_time ON payments (merchant_id, created_at, id);
+CREATE INDEX payments_by_time ON payments (merchant_id, created_at, id) WHERE created_at > 0;
 
 CREATE INDEX payments_due ON payments (due_at) WHERE due_at > 0;
+
+CREATE INDEX payments_first_due ON payments (first_owner, first_due_at) WHERE first_due_at > 0;
+
+CREATE INDEX payments_first_sealed ON payments (first_created_at) WHERE first_sealed <> '';
+
+CREATE INDEX payments_first_sealed_in_vain ON payments (first_settled_at) WHERE first_sealed <> '' AND first_state IN ('declined', 'reversed');
 
 CREATE TABLE pin_keys (
     merchant_id BIGINT NOT NULL,

@@ -195,3 +195,12 @@ func params(n int) string {
 	}
 	return b.String()
 }
+
+// assign is "a = $4, b = $5, …" for columns "a, b, …", from a number on.
+func assign(columns string, from int) string {
+	list := strings.Split(columns, ",")
+	for i, c := range list {
+		list[i] = fmt.Sprintf("%s = $%d", strings.TrimSpace(c), from+i)
+	}
+	return strings.Join(list, ", ")
+}

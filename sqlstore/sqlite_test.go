@@ -110,7 +110,7 @@ func TestGroupHurtsNobody(t *testing.T) {
 			case 13:
 				panic("ouch")
 			case 21:
-				return tx.UpdatePayment(&payment.Payment{Merchant: 1, ID: 1}) // Not there: a conflict on every try.
+				return tx.UpdatePayment(&payment.Payment{Merchant: 1, ID: 1}, nil) // Not there: a conflict on every try.
 			}
 			return nil
 		}))

@@ -161,8 +161,8 @@ func TestStatesAreTheCores(t *testing.T) {
 	}
 	for _, tt := range []struct{ table, column, typ, machine string }{
 		{"payments", "state", "State", "transitions"},
-		{"operations", "state", "OperationState", "operationTransitions"},
-		{"operations", "kind", "Kind", ""},
+		{"later_operations", "state", "OperationState", "operationTransitions"},
+		{"later_operations", "kind", "Kind", ""},
 	} {
 		var want []string
 		for name, c := range constants {
@@ -278,7 +278,7 @@ func TestPrivate(t *testing.T) {
 func TestOwedWorkIsIndexed(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	for _, text := range []string{dueFree, dueHeld, duePayments, nextFree, nextHeld, nextPayment, s.leases.release} {
+	for _, text := range slices.Concat(dueParts, nextParts, s.leases.release) {
 		plan := ""
 		err := s.read(t.Context(), func(r *reader) error {
 			return r.query(func(r *row) error {

@@ -140,40 +140,70 @@ func (r *reader) Payment(merchant payment.MerchantID, id payment.ID) (payment.Pa
 	return p, wrap(err, "payment %d of merchant %d", id, merchant)
 }
 
-var insertPayment = `INSERT INTO payments (` + paymentColumns + `) VALUES (` + params(39) + `) ON CONFLICT DO NOTHING`
+var insertPayment = `INSERT INTO payments (` + paymentColumns + `, ` + firstColumns + `) VALUES (` + params(59) + `) ON CONFLICT DO NOTHING`
 
-// InsertPayment stores a new payment as it is, its version too.
-func (t *txn) InsertPayment(p *payment.Payment) error {
+// InsertPayment stores a new payment as it is, its version too, with its first attempt.
+func (t *txn) InsertPayment(p *payment.Payment, first *payment.Operation) error {
 	merchant, id := p.Merchant, p.ID
 	missed := func() error { return wrap(errThere, "insert payment %d of merchant %d", id, merchant) }
-	return t.must(missed, insertPayment,
+	args := append(make([]any, 0, 59),
 		int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Protocol, p.Key.Scope, p.Key.Key, int64(p.Credential), int64(p.Store),
 		int64(p.Terminal), p.Numbering.Prefix, int64(p.Numbering.Digits), p.Amount.Currency().Code(), p.Amount.Minor(), p.Tip, p.Method,
 		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
 		bit(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, p.Calendar.Zone, p.Calendar.CutOff.Milliseconds(), string(p.Failure),
 		p.FailureText, millis(p.CreatedAt), millis(p.ModifiedAt), millis(p.ExpiresAt), millis(p.PaidAt), int64(p.Day), millis(p.DueAt),
 		string(p.Echo), p.Reference)
+	if first == nil {
+		args = append(args, noFirst...)
+	} else {
+		var err error
+		if args, err = t.first(args, p.Merchant, p.ID, first); err != nil {
+			return err
+		}
+	}
+	return t.must(missed, insertPayment, args...)
 }
 
-// updatePayment leaves alone what a payment is born with: its names, its numbering, currency, calendar, time of birth and echo.
-const updatePayment = `UPDATE payments SET version = version + 1, state = $4, amount = $5, tip = $6, method = $7, flow = $8,
-attempt_id = $9, authorize_only = $10, retryable = $11, captured = $12, reserved = $13, refunded = $14, fee = $15, fee_returned = $16,
-fee_millionths = $17, fee_fixed = $18, failure = $19, failure_text = $20, modified_at = $21, expires_at = $22, paid_at = $23,
-business_day = $24, due_at = $25
+// paymentChanges leave alone what a payment is born with: its names, its numbering, currency, calendar, time of birth and echo.
+const paymentChanges = `state, amount, tip, method, flow, attempt_id, authorize_only, retryable, captured, reserved, refunded, fee,
+fee_returned, fee_millionths, fee_fixed, failure, failure_text, modified_at, expires_at, paid_at, business_day, due_at`
+
+var (
+	updatePayment = `UPDATE payments SET version = version + 1, ` + assign(paymentChanges, 4) + `
 WHERE merchant_id = $1 AND id = $2 AND version = $3`
 
-// UpdatePayment writes what may have changed, if the version is still the one read.
-func (t *txn) UpdatePayment(p *payment.Payment) error {
+	updatePaymentAndFirst = `UPDATE payments SET version = version + 1, first_version = first_version + 1, ` +
+		assign(paymentChanges+`, `+firstChanges, 5) + `
+WHERE merchant_id = $1 AND id = $2 AND version = $3 AND first_version = $4 AND first_kind <> ''`
+)
+
+// UpdatePayment writes what may have changed of a payment and of its first attempt, if the versions are still those read.
+func (t *txn) UpdatePayment(p *payment.Payment, first *payment.Operation) error {
 	merchant, id := p.Merchant, p.ID
 	missed := func() error { return wrap(payment.ErrStoreConflict, "update payment %d of merchant %d", id, merchant) }
-	err := t.must(missed, updatePayment, int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Amount.Minor(), p.Tip, p.Method,
+	text := updatePayment
+	args := append(make([]any, 0, 40), int64(p.Merchant), int64(p.ID), p.Version)
+	if first != nil {
+		text = updatePaymentAndFirst
+		args = append(args, first.Version)
+	}
+	args = append(args, string(p.State), p.Amount.Minor(), p.Tip, p.Method,
 		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
 		bit(p.FeeReturned), p.Rate.Millionths, p.Rate.Fixed, string(p.Failure), p.FailureText, millis(p.ModifiedAt), millis(p.ExpiresAt),
 		millis(p.PaidAt), int64(p.Day), millis(p.DueAt))
-	if err != nil {
+	if first != nil {
+		var err error
+		if args, err = t.firstChange(args, p.Merchant, p.ID, first); err != nil {
+			return err
+		}
+	}
+	if err := t.must(missed, text, args...); err != nil {
 		return err
 	}
 	p.Version++
+	if first != nil {
+		first.Version++
+	}
 	return nil
 }
 
@@ -193,7 +223,8 @@ func (t *txn) AmendPayment(p *payment.Payment) error {
 	return nil
 }
 
-// Operations.
+// Operations. A payment's first attempt lives in the payment's row, where its columns begin with first_; all others have rows of their own.
+// The view operations reads both.
 
 const operationColumns = `merchant_id, payment_id, id, version, kind, state, target_id, key_scope, key, number, round, acquirer, currency,
 amount, rest, failure, failure_text, result, business_day, created_at, settled_at, due_at, owner, tries, flagged, echo, sent_at, card, sealed`
@@ -203,7 +234,7 @@ const (
 
 	selectOperations = `SELECT ` + operationColumns + ` FROM operations WHERE merchant_id = $1 AND payment_id = $2 ORDER BY id`
 
-	selectOperationByID = `SELECT ` + operationColumns + ` FROM operations WHERE merchant_id = $1 AND id = $2 AND id <> payment_id`
+	selectOperationByID = `SELECT ` + operationColumns + ` FROM later_operations WHERE merchant_id = $1 AND id = $2 AND id <> payment_id`
 )
 
 func (r *row) operation() (payment.Operation, error) {
@@ -273,10 +304,77 @@ func missedOperation(err error, what string, o *payment.Operation) func() error 
 	return func() error { return wrap(err, "%s operation %d of payment %d of merchant %d", what, id, of, merchant) }
 }
 
-var insertOperation = `INSERT INTO operations (` + operationColumns + `) VALUES (` + params(29) + `) ON CONFLICT DO NOTHING`
+const (
+	firstColumns = `first_version, first_kind, first_state, first_number, first_acquirer, first_currency, first_amount, first_failure,
+first_failure_text, first_result, first_business_day, first_created_at, first_settled_at, first_due_at, first_owner, first_tries,
+first_flagged, first_sent_at, first_card, first_sealed`
+
+	// firstChanges are to firstColumns as operationChanges are to operationColumns.
+	firstChanges = `first_state, first_number, first_acquirer, first_amount, first_failure, first_failure_text, first_result,
+first_business_day, first_settled_at, first_due_at, first_owner, first_tries, first_flagged, first_sent_at`
+)
+
+// noFirst are the firstColumns of a payment without attempts.
+var noFirst = []any{int64(0), "", "", "", "", "", int64(0), "", "", "", int64(0), int64(0), int64(0), int64(0), int64(0), int64(0), int64(0),
+	int64(0), "", ""}
+
+// isFirst fails unless an operation can live in its payment's row. What has no column there would be lost.
+func (t *txn) isFirst(m payment.MerchantID, of payment.ID, o *payment.Operation) error {
+	same := o.Merchant == m && o.Payment == of && o.ID == of
+	plain := o.Target == 0 && o.Key == (payment.Key{}) && o.Round == 0 && !o.Rest && len(o.Echo) == 0
+	if same && plain && o.Kind.IsAttempt() && o.State != "" {
+		return nil
+	}
+	t.failed = fmt.Errorf("operation %d as the first attempt of payment %d of merchant %d: %w", o.ID, of, m, errRefused)
+	return t.failed
+}
+
+// first appends the firstColumns of an attempt.
+func (t *txn) first(args []any, m payment.MerchantID, of payment.ID, o *payment.Operation) ([]any, error) {
+	if err := t.isFirst(m, of, o); err != nil {
+		return nil, err
+	}
+	result, err := encodeJSON(o.Result)
+	if err != nil {
+		return nil, wrap(err, "result of operation %d", o.ID)
+	}
+	card, err := encodeJSON(o.Card)
+	if err != nil {
+		return nil, wrap(err, "card of operation %d", o.ID)
+	}
+	return append(args, o.Version, string(o.Kind), string(o.State), o.Number, o.Acquirer, o.Amount.Currency().Code(), o.Amount.Minor(),
+		string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt), o.Owner,
+		int64(o.Tries), bit(o.Flagged), millis(o.SentAt), card, hex.EncodeToString(o.Sealed)), nil
+}
+
+// firstChange appends the firstChanges of an attempt.
+func (t *txn) firstChange(args []any, m payment.MerchantID, of payment.ID, o *payment.Operation) ([]any, error) {
+	if err := t.isFirst(m, of, o); err != nil {
+		return nil, err
+	}
+	result, err := encodeJSON(o.Result)
+	if err != nil {
+		return nil, wrap(err, "result of operation %d", o.ID)
+	}
+	return append(args, string(o.State), o.Number, o.Acquirer, o.Amount.Minor(), string(o.Failure), o.FailureText, result, int64(o.Day),
+		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged), millis(o.SentAt)), nil
+}
+
+var (
+	insertFirst = `UPDATE payments SET ` + assign(firstColumns, 3) + ` WHERE merchant_id = $1 AND id = $2 AND first_kind = ''`
+
+	insertOperation = `INSERT INTO later_operations (` + operationColumns + `) VALUES (` + params(29) + `) ON CONFLICT DO NOTHING`
+)
 
 // InsertOperation stores a new operation as it is, its version too.
 func (t *txn) InsertOperation(o *payment.Operation) error {
+	if o.ID == o.Payment {
+		args, err := t.first([]any{int64(o.Merchant), int64(o.Payment)}, o.Merchant, o.Payment, o)
+		if err != nil {
+			return err
+		}
+		return t.must(missedOperation(errThere, "insert", o), insertFirst, args...)
+	}
 	result, err := encodeJSON(o.Result)
 	if err != nil {
 		return wrap(err, "result of operation %d", o.ID)
@@ -292,26 +390,40 @@ func (t *txn) InsertOperation(o *payment.Operation) error {
 		o.Owner, int64(o.Tries), bit(o.Flagged), string(o.Echo), millis(o.SentAt), card, hex.EncodeToString(o.Sealed))
 }
 
-// updateOperation leaves alone what an operation is born with: its names, kind, target, currency, time of birth and echo.
-const updateOperation = `UPDATE operations SET version = version + 1, state = $5, number = $6, round = $7, acquirer = $8, amount = $9,
-rest = $10, failure = $11, failure_text = $12, result = $13, business_day = $14, settled_at = $15, due_at = $16, owner = $17, tries = $18,
-flagged = $19, sent_at = $20
+// operationChanges leave alone what an operation is born with: its names, kind, target, currency, time of birth, echo and card.
+const operationChanges = `state, number, round, acquirer, amount, rest, failure, failure_text, result, business_day, settled_at, due_at, owner,
+tries, flagged, sent_at`
+
+var (
+	updateFirst = `UPDATE payments SET first_version = first_version + 1, ` + assign(firstChanges, 4) + `
+WHERE merchant_id = $1 AND id = $2 AND first_version = $3 AND first_kind <> ''`
+
+	updateOperation = `UPDATE later_operations SET version = version + 1, ` + assign(operationChanges, 5) + `
 WHERE merchant_id = $1 AND payment_id = $2 AND id = $3 AND version = $4`
+)
 
 // UpdateOperation writes what may have changed, if the version is still the one read.
 func (t *txn) UpdateOperation(o *payment.Operation) error {
-	result, err := encodeJSON(o.Result)
+	text, args, err := t.operationChange(o)
 	if err != nil {
-		return wrap(err, "result of operation %d", o.ID)
+		return err
 	}
-	err = t.must(missedOperation(payment.ErrStoreConflict, "update", o), updateOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.State), o.Number,
-		int64(o.Round), o.Acquirer, o.Amount.Minor(), bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day),
-		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged), millis(o.SentAt))
-	if err != nil {
+	if err := t.must(missedOperation(payment.ErrStoreConflict, "update", o), text, args...); err != nil {
 		return err
 	}
 	o.Version++
 	return nil
+}
+
+func (t *txn) operationChange(o *payment.Operation) (text string, args []any, err error) {
+	if o.ID == o.Payment {
+		args, err = t.firstChange([]any{int64(o.Merchant), int64(o.Payment), o.Version}, o.Merchant, o.Payment, o)
+		return updateFirst, args, err
+	}
+	result, err := encodeJSON(o.Result)
+	return updateOperation, []any{int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.State), o.Number, int64(o.Round), o.Acquirer,
+		o.Amount.Minor(), bit(o.Rest), string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.SettledAt), millis(o.DueAt), o.Owner,
+		int64(o.Tries), bit(o.Flagged), millis(o.SentAt)}, wrap(err, "result of operation %d", o.ID)
 }
 
 // Ledger.

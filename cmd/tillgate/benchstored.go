@@ -91,6 +91,6 @@ func storePayment(ctx context.Context, store payment.Store, m payment.MerchantID
 		if _, _, err := tx.InsertKey(payment.KeyRow{Merchant: m, Key: p.Key, MAC: make([]byte, 32), Payment: id}); err != nil {
 			return err
 		}
-		return errors.Join(tx.InsertPayment(&p), tx.InsertOperation(&op), tx.Post(&op, entry, now))
+		return errors.Join(tx.InsertPayment(&p, &op), tx.Post(&op, entry, now))
 	})
 }

@@ -244,7 +244,7 @@ func testNoticeRollback(t *testing.T, open func() Store) {
 	no := errors.New("no")
 	err := s.InTx(t.Context(), func(tx payment.Tx) error {
 		p, n := newPayment(1), newNotice(1, "https://till.example/", then)
-		return errors.Join(tx.InsertPayment(&p), tx.InsertNotice(&n), no)
+		return errors.Join(tx.InsertPayment(&p, nil), tx.InsertNotice(&n), no)
 	})
 	wantError(t, "transaction", err, no)
 	empty(t, s)
@@ -310,6 +310,7 @@ func purge(t tb, s Store, now time.Time) int {
 }
 
 func testPurgeCards(t *testing.T, open func() Store) {
+	const later payment.ID = 100 // Above the IDs of first attempts.
 	s := open()
 	cases := []struct {
 		name    string
@@ -327,14 +328,18 @@ func testPurgeCards(t *testing.T, open func() Store) {
 	}
 	for i, c := range cases {
 		p := newPayment(payment.ID(i + 1))
-		o := newOperation(p, p.ID)
-		o.State, o.CreatedAt, o.SettledAt, o.Sealed, o.Card.Masked = c.state, c.created, c.settled, []byte{1, 2, 3}, "555474******1559"
-		insert(t, s, p, o)
+		var ops []payment.Operation
+		for _, id := range []payment.ID{p.ID, p.ID + later} {
+			o := newOperation(p, id)
+			o.State, o.CreatedAt, o.SettledAt, o.Sealed, o.Card.Masked = c.state, c.created, c.settled, []byte{1, 2, 3}, "555474******1559"
+			ops = append(ops, o)
+		}
+		insert(t, s, p, ops...)
 	}
-	kept := func(i int) bool {
+	kept := func(i int, place payment.ID) bool {
 		sealed := false
 		wantNone(t, s.Read(t.Context(), func(r payment.Reader) error {
-			o, err := r.OperationByID(merchant, payment.ID(i+1))
+			o, err := r.OperationByID(merchant, payment.ID(i+1)+place)
 			sealed = o.Sealed != nil
 			if o.Card.Masked == "" {
 				t.Errorf("%s: what receipts show is gone", cases[i].name)
@@ -356,8 +361,10 @@ func testPurgeCards(t *testing.T, open func() Store) {
 	for _, now := range sorted(times) {
 		purge(t, s, now)
 		for i, c := range cases {
-			if got, want := kept(i), now.Before(c.wiped); got != want {
-				t.Errorf("%s, at %s: kept %t, want %t", c.name, now, got, want)
+			for _, place := range []payment.ID{0, later} {
+				if got, want := kept(i, place), now.Before(c.wiped); got != want {
+					t.Errorf("%s, at %s: operation %d kept %t, want %t", c.name, now, payment.ID(i+1)+place, got, want)
+				}
 			}
 		}
 	}

@@ -27,12 +27,19 @@ func testPages(t *testing.T, open func() Store) {
 		p := newPayment(row.id)
 		p.Protocol, p.State, p.CreatedAt, p.Reference, p.Attempt = "uqpay", row.state, at(row.made), fmt.Sprint("r", row.id%2), 0
 		var ops []payment.Operation
-		if row.last != "" {
-			o := attempt(p, row.id, row.last)
-			if row.last == payment.Declined {
+		attempted := func(id payment.ID, state payment.OperationState) {
+			o := attempt(p, id, state)
+			if state == payment.Declined {
 				o.Failure = payment.ReasonDeclined
 			}
-			p.Attempt, ops = row.id, append(ops, o)
+			p.Attempt, ops = id, append(ops, o)
+		}
+		switch {
+		case row.id == 5:
+			attempted(5, payment.Declined)
+			attempted(30, row.last)
+		case row.last != "":
+			attempted(row.id, row.last)
 		}
 		if row.id == 1 {
 			for i, key := range []string{"one", "two", ""} {
@@ -99,15 +106,20 @@ func testPages(t *testing.T, open func() Store) {
 	check("states", payments, payment.ListFilter{States: []payment.State{payment.Captured, payment.Cancelled}}, 3, 4, 5, 1)
 	check("open without an attempt, or declined", payments, payment.ListFilter{States: []payment.State{payment.Open}, Attempts: []payment.OperationState{"", payment.Declined}}, 2, 3, 2)
 	check("open without an attempt", payments, payment.ListFilter{Attempts: []payment.OperationState{""}}, 1, 3)
+	check("by the latest attempt", payments, payment.ListFilter{Attempts: []payment.OperationState{payment.Reversed}}, 1, 5)
+	check("by the latest attempt, not an earlier one", payments, payment.ListFilter{Attempts: []payment.OperationState{payment.Declined}}, 1, 2)
 	check("by reference", payments, payment.ListFilter{Reference: "r1"}, 3, 5, 3, 1)
 	check("by ID", payments, payment.ListFilter{Payment: 2}, 1, 2)
 	check("after", payments, payment.ListFilter{After: at(4)}, 1, 4)
 	check("before", payments, payment.ListFilter{Before: at(2)}, 1, 1)
 	check("between", payments, payment.ListFilter{After: at(1), Before: at(5)}, 3, 5, 3, 2)
-	check("attempts", attempts, payment.ListFilter{}, 4, 4, 5, 2, 1)
+	check("attempts", attempts, payment.ListFilter{}, 5, 4, 30, 5, 2, 1)
+	check("a page of attempts", attempts, payment.ListFilter{Offset: 1, Limit: 2}, 5, 30, 5)
+	check("attempts of a payment", attempts, payment.ListFilter{Payment: 5}, 2, 30, 5)
+	check("attempts after", attempts, payment.ListFilter{After: at(3)}, 3, 4, 30, 5)
 	check("attempts by state", attempts, payment.ListFilter{Attempts: []payment.OperationState{payment.Approved}}, 2, 4, 1)
-	check("failed attempts", attempts, payment.ListFilter{Failed: true}, 1, 2)
-	check("attempts that did not fail", attempts, payment.ListFilter{Unfailed: true, States: []payment.State{payment.Cancelled}}, 1, 5)
+	check("failed attempts", attempts, payment.ListFilter{Failed: true}, 2, 5, 2)
+	check("attempts that did not fail", attempts, payment.ListFilter{Unfailed: true, States: []payment.State{payment.Cancelled}}, 1, 30)
 	check("refunds", refunds, payment.ListFilter{}, 2, 21, 20)
 	check("refunds by state", refunds, payment.ListFilter{Refunds: []payment.OperationState{payment.Declined}}, 1, 21)
 	check("refunds by time", refunds, payment.ListFilter{After: at(10)}, 1, 21)

@@ -97,6 +97,14 @@ func drawOperation(t *rapid.T, p payment.Payment) payment.Operation {
 	return o
 }
 
+// drawFirst draws a payment's first attempt, which has no more than its row can hold.
+func drawFirst(t *rapid.T, p payment.Payment) payment.Operation {
+	o := drawOperation(t, p)
+	o.ID, o.Target, o.Key, o.Round, o.Rest, o.Echo = p.ID, 0, payment.Key{}, 0, false, nil
+	o.Kind = rapid.SampledFrom([]payment.Kind{payment.Sale, payment.Authorization}).Draw(t, "kind")
+	return o
+}
+
 // reborn is q as a later version of p: what a row is born with stays, and all the rest may change.
 func reborn(p, q payment.Payment) payment.Payment {
 	q.Merchant, q.ID, q.Version, q.Protocol, q.Key, q.Credential, q.Store, q.Terminal, q.Numbering, q.Calendar, q.CreatedAt, q.Echo, q.Reference =
@@ -119,7 +127,7 @@ func testPaymentRoundTrip(t *testing.T, open func() Store) {
 		insert(rt, s, p)
 		checkPayment(rt, s, p)
 		q := reborn(p, drawPayment(rt))
-		inTx(rt, s, func(tx payment.Tx) error { r := q; return tx.UpdatePayment(&r) })
+		inTx(rt, s, func(tx payment.Tx) error { r := q; return tx.UpdatePayment(&r, nil) })
 		q.Version++
 		checkPayment(rt, s, q)
 	})
@@ -148,6 +156,37 @@ func testOperationRoundTrip(t *testing.T, open func() Store) {
 		inTx(rt, s, func(tx payment.Tx) error { r := q; return tx.UpdateOperation(&r) })
 		q.Version++
 		checkOperations(rt, s, p, q, b)
+	})
+}
+
+// testFirstRoundTrip stores first attempts with their payments and after them, and changes them with their payments and alone.
+func testFirstRoundTrip(t *testing.T, open func() Store) {
+	s := open()
+	rapid.Check(t, func(rt *rapid.T) {
+		p := drawPayment(rt)
+		o := drawFirst(rt, p)
+		if rapid.Bool().Draw(rt, "with the payment") {
+			insert(rt, s, p, o)
+		} else {
+			insert(rt, s, p)
+			checkOperations(rt, s, p)
+			inTx(rt, s, func(tx payment.Tx) error { r := o; return tx.InsertOperation(&r) })
+		}
+		checkPayment(rt, s, p)
+		checkOperations(rt, s, p, o)
+		for range 2 {
+			o = rebornOperation(o, drawFirst(rt, p))
+			if rapid.Bool().Draw(rt, "change the payment too") {
+				p = reborn(p, drawPayment(rt))
+				inTx(rt, s, func(tx payment.Tx) error { q, r := p, o; return tx.UpdatePayment(&q, &r) })
+				p.Version++
+			} else {
+				inTx(rt, s, func(tx payment.Tx) error { r := o; return tx.UpdateOperation(&r) })
+			}
+			o.Version++
+			checkPayment(rt, s, p)
+			checkOperations(rt, s, p, o)
+		}
 	})
 }
 
@@ -230,7 +269,7 @@ type step struct {
 	row, amount int64
 }
 
-var stepNames = []string{"key", "move key", "payment", "update", "operation", "claim", "post"}
+var stepNames = []string{"key", "move key", "payment", "payment with its attempt", "update", "update both", "operation", "claim", "post"}
 
 // String names a step in the account of a failure.
 func (st step) String() string { return fmt.Sprintf("%s %d %d", stepNames[st.what], st.row, st.amount) }
@@ -268,27 +307,40 @@ func (st step) run(tx payment.Tx, m *model, of payment.MerchantID, base payment.
 		row.Payment, row.MAC = payment.ID(st.amount), []byte{1, 2}
 		m.keys[key] = row
 		return tx.UpdateKey(old, row)
-	case "payment":
+	case "payment", "payment with its attempt":
 		if there {
 			return nil
 		}
 		p := payment.Payment{Merchant: of, ID: id, State: payment.Open, Amount: money.New(100_00, aud)}
 		m.payments[id] = p
-		return tx.InsertPayment(&p)
-	case "update":
+		if stepNames[st.what] == "payment" {
+			return tx.InsertPayment(&p, nil)
+		}
+		m.ops[id] = sent(p)
+		o := m.ops[id]
+		return tx.InsertPayment(&p, &o)
+	case "update", "update both":
 		if !there {
 			return nil
 		}
 		p.Captured = st.amount
-		err := tx.UpdatePayment(&p)
+		var first *payment.Operation
+		if opThere && stepNames[st.what] == "update both" {
+			o.State, o.Amount = payment.Unknown, money.New(st.amount, aud)
+			first = &o
+		}
+		err := tx.UpdatePayment(&p, first)
 		m.payments[id] = p
+		if first != nil {
+			m.ops[id] = o
+		}
 		return err
 	case "operation":
 		if !there || opThere {
 			return nil
 		}
-		o := payment.Operation{Merchant: of, Payment: id, ID: id, Kind: payment.Sale, State: payment.Sent, Amount: p.Amount, DueAt: then}
-		m.ops[id] = o
+		m.ops[id] = sent(p)
+		o := m.ops[id]
 		return tx.InsertOperation(&o)
 	case "claim":
 		until := then.Add(time.Duration(st.amount) * time.Millisecond)
@@ -312,6 +364,11 @@ func (st step) run(tx payment.Tx, m *model, of payment.MerchantID, base payment.
 		return tx.Post(&o, e, then)
 	}
 	return nil
+}
+
+// sent is a payment's first attempt, due at once.
+func sent(p payment.Payment) payment.Operation {
+	return payment.Operation{Merchant: p.Merchant, Payment: p.ID, ID: p.ID, Kind: payment.Sale, State: payment.Sent, Amount: p.Amount, DueAt: then}
 }
 
 // compare reads all that the model has from the store.

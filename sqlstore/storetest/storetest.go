@@ -69,6 +69,7 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 	}{
 		{"every field of a payment comes back", testPaymentRoundTrip},
 		{"every field of an operation comes back", testOperationRoundTrip},
+		{"every field of a first attempt comes back", testFirstRoundTrip},
 		{"what is not there is not found", testNotFound},
 		{"rows are inserted once", testInsertTwice},
 		{"of many inserts of one key one wins", testKeyRace},
@@ -167,11 +168,16 @@ func inTx(t tb, s Store, fn func(payment.Tx) error) {
 	}
 }
 
-// insert stores a payment and operations of it.
+// insert stores a payment and operations of it, the first attempt with the payment.
 func insert(t tb, s Store, p payment.Payment, ops ...payment.Operation) {
 	t.Helper()
+	var first *payment.Operation
+	if at := slices.IndexFunc(ops, func(o payment.Operation) bool { return o.ID == p.ID }); at >= 0 {
+		o := ops[at]
+		first, ops = &o, slices.Delete(slices.Clone(ops), at, at+1)
+	}
 	inTx(t, s, func(tx payment.Tx) error {
-		if err := tx.InsertPayment(&p); err != nil {
+		if err := tx.InsertPayment(&p, first); err != nil {
 			return err
 		}
 		for _, o := range ops {
@@ -232,7 +238,7 @@ func testInsertTwice(t *testing.T, open func() Store) {
 	p := newPayment(1)
 	o := newOperation(p, 1)
 	insert(t, s, p, o)
-	wantError(t, "payment", s.InTx(t.Context(), func(tx payment.Tx) error { return tx.InsertPayment(&p) }), payment.ErrConflict)
+	wantError(t, "payment", s.InTx(t.Context(), func(tx payment.Tx) error { return tx.InsertPayment(&p, nil) }), payment.ErrConflict)
 	wantError(t, "operation", s.InTx(t.Context(), func(tx payment.Tx) error { return tx.InsertOperation(&o) }), payment.ErrConflict)
 }
 
@@ -305,7 +311,7 @@ func testVersions(t *testing.T, open func() Store) {
 	stale, staleOp := p, o
 	inTx(t, s, func(tx payment.Tx) error {
 		q, op := p, o
-		if err := tx.UpdatePayment(&q); err != nil {
+		if err := tx.UpdatePayment(&q, nil); err != nil {
 			return err
 		}
 		if err := tx.UpdateOperation(&op); err != nil {
@@ -315,12 +321,13 @@ func testVersions(t *testing.T, open func() Store) {
 			t.Errorf("versions: got %d and %d, want 8 and 1", q.Version, op.Version)
 		}
 		q.Captured = 5
-		return tx.UpdatePayment(&q) // The version that was raised in place is the one to go on with.
+		return tx.UpdatePayment(&q, nil) // The version that was raised in place is the one to go on with.
 	})
-	err := s.InTx(t.Context(), func(tx payment.Tx) error { q := stale; return tx.UpdatePayment(&q) })
+	err := s.InTx(t.Context(), func(tx payment.Tx) error { q := stale; return tx.UpdatePayment(&q, nil) })
 	wantError(t, "stale payment", err, payment.ErrStoreConflict)
 	err = s.InTx(t.Context(), func(tx payment.Tx) error { q := staleOp; return tx.UpdateOperation(&q) })
 	wantError(t, "stale operation", err, payment.ErrStoreConflict)
+	testFirstVersions(t, s)
 
 	// Of many who read the same version, one writes it.
 	var wg sync.WaitGroup
@@ -328,7 +335,7 @@ func testVersions(t *testing.T, open func() Store) {
 	won := 0
 	for range 16 {
 		wg.Go(func() {
-			err := s.InTx(t.Context(), func(tx payment.Tx) error { q := p; q.Version = 9; return tx.UpdatePayment(&q) })
+			err := s.InTx(t.Context(), func(tx payment.Tx) error { q := p; q.Version = 9; return tx.UpdatePayment(&q, nil) })
 			if err != nil && !errors.Is(err, payment.ErrStoreConflict) {
 				t.Error(err)
 			}
@@ -345,12 +352,60 @@ func testVersions(t *testing.T, open func() Store) {
 	}
 }
 
+// testFirstVersions is about the versions of a first attempt and of its payment: each fences its own, and both what is written at once.
+func testFirstVersions(t *testing.T, s Store) {
+	p := newPayment(3)
+	p.Version = 5
+	o := newOperation(p, 3)
+	insert(t, s, p, o)
+	update := func(p payment.Payment, o *payment.Operation) error {
+		return s.InTx(t.Context(), func(tx payment.Tx) error { return tx.UpdatePayment(&p, o) })
+	}
+	alone := func(o payment.Operation) error {
+		return s.InTx(t.Context(), func(tx payment.Tx) error { return tx.UpdateOperation(&o) })
+	}
+	wantVersions := func(payment, operation int64) {
+		t.Helper()
+		p.Version, o.Version = payment, operation
+		checkPayment(t, s, p)
+		checkOperation(t, s, o)
+	}
+	inTx(t, s, func(tx payment.Tx) error {
+		q, first := p, o
+		err := tx.UpdatePayment(&q, &first)
+		if q.Version != 6 || first.Version != 1 {
+			t.Errorf("versions: got %d and %d, want 6 and 1", q.Version, first.Version)
+		}
+		return err
+	})
+	stalePayment, staleFirst := p, o
+	wantVersions(6, 1)
+	if err := update(p, nil); err != nil {
+		t.Error(err)
+	}
+	wantVersions(7, 1)
+	if err := alone(o); err != nil {
+		t.Error(err)
+	}
+	wantVersions(7, 2)
+	fresh := o
+	wantError(t, "stale payment", update(stalePayment, &fresh), payment.ErrStoreConflict)
+	wantError(t, "stale first attempt", update(p, &staleFirst), payment.ErrStoreConflict)
+	wantError(t, "stale first attempt alone", alone(staleFirst), payment.ErrStoreConflict)
+	none := newPayment(4)
+	insert(t, s, none)
+	missing := newOperation(none, 4)
+	wantError(t, "a first attempt that is not there", update(none, &missing), payment.ErrStoreConflict)
+	wantError(t, "a first attempt alone that is not there", alone(missing), payment.ErrStoreConflict)
+	wantVersions(7, 2)
+}
+
 func testRollback(t *testing.T, open func() Store) {
 	s := open()
 	no := errors.New("no")
 	err := s.InTx(t.Context(), func(tx payment.Tx) error {
 		p := newPayment(1)
-		if err := tx.InsertPayment(&p); err != nil {
+		if err := tx.InsertPayment(&p, nil); err != nil {
 			return err
 		}
 		if _, _, err := tx.InsertKey(payment.KeyRow{Merchant: merchant, Key: payment.Key{Scope: "a", Key: "b"}}); err != nil {
@@ -387,7 +442,7 @@ func testPanic(t *testing.T, open func() Store) {
 		}()
 		_ = s.InTx(t.Context(), func(tx payment.Tx) error {
 			p := newPayment(1)
-			if err := tx.InsertPayment(&p); err != nil {
+			if err := tx.InsertPayment(&p, nil); err != nil {
 				return err
 			}
 			panic("ouch")
@@ -409,11 +464,11 @@ func testFailedStatement(t *testing.T, open func() Store) {
 	s := open()
 	err := s.InTx(t.Context(), func(tx payment.Tx) error {
 		p := newPayment(1)
-		if err := tx.InsertPayment(&p); err != nil {
+		if err := tx.InsertPayment(&p, nil); err != nil {
 			return err
 		}
 		p.Captured = -1
-		_ = tx.UpdatePayment(&p) // Overlooked.
+		_ = tx.UpdatePayment(&p, nil) // Overlooked.
 		return nil
 	})
 	if err == nil {
@@ -441,7 +496,7 @@ func testInvariants(t *testing.T, open func() Store) {
 		err := s.InTx(t.Context(), func(tx payment.Tx) error {
 			q := p
 			spoil(&q)
-			return tx.UpdatePayment(&q)
+			return tx.UpdatePayment(&q, nil)
 		})
 		if err == nil || errors.Is(err, payment.ErrStoreConflict) {
 			t.Errorf("%s: got %v, want a refusal", name, err)
@@ -455,12 +510,48 @@ func testInvariants(t *testing.T, open func() Store) {
 	}
 	for name, spoil := range operations {
 		err := s.InTx(t.Context(), func(tx payment.Tx) error {
-			o := newOperation(p, 2)
+			o := newOperation(p, 3)
 			spoil(&o)
 			return tx.InsertOperation(&o)
 		})
 		if err == nil || errors.Is(err, payment.ErrConflict) {
 			t.Errorf("%s: got %v, want a refusal", name, err)
+		}
+	}
+	// What could not be kept in the payment's row is refused there, instead of lost.
+	firsts := map[string]func(*payment.Operation){
+		"of another payment":          func(o *payment.Operation) { o.Payment = 1 },
+		"of another merchant":         func(o *payment.Operation) { o.Merchant++ },
+		"another ID":                  func(o *payment.Operation) { o.ID = 9 },
+		"a target":                    func(o *payment.Operation) { o.Target = 1 },
+		"a key":                       func(o *payment.Operation) { o.Key.Key = "k" },
+		"a round":                     func(o *payment.Operation) { o.Round = 1 },
+		"the rest":                    func(o *payment.Operation) { o.Rest = true },
+		"an echo":                     func(o *payment.Operation) { o.Echo = []byte("{}") },
+		"no currency":                 func(o *payment.Operation) { o.Amount = money.Amount{} },
+		"a kind that is no attempt":   func(o *payment.Operation) { o.Kind = payment.Refund },
+		"no kind":                     func(o *payment.Operation) { o.Kind = "" },
+		"no state":                    func(o *payment.Operation) { o.State = "" },
+		"a state that does not exist": func(o *payment.Operation) { o.State = "paid" },
+	}
+	for name, spoil := range firsts {
+		other := newPayment(5)
+		o := newOperation(other, 5)
+		spoil(&o)
+		err := s.InTx(t.Context(), func(tx payment.Tx) error {
+			_ = tx.InsertPayment(&other, &o) // Overlooked.
+			return nil
+		})
+		if err == nil {
+			t.Errorf("first attempt with %s was stored", name)
+		}
+		err = s.InTx(t.Context(), func(tx payment.Tx) error {
+			_, err := tx.Payment(merchant, 5)
+			wantError(t, "payment whose first attempt was refused", err, payment.ErrNotFound)
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	}
 	inTx(t, s, func(tx payment.Tx) error {
@@ -475,7 +566,7 @@ func testConflict(t *testing.T, open func() Store) {
 	runs := 0
 	inTx(t, s, func(tx payment.Tx) error {
 		p := newPayment(1)
-		if err := tx.InsertPayment(&p); err != nil {
+		if err := tx.InsertPayment(&p, nil); err != nil {
 			return err // Unless the run before was undone.
 		}
 		if runs++; runs < 3 {
@@ -509,7 +600,7 @@ func testConsistentRead(t *testing.T, open func() Store) {
 					if err != nil {
 						return err
 					}
-					if err := tx.UpdatePayment(&p); err != nil {
+					if err := tx.UpdatePayment(&p, nil); err != nil {
 						return err
 					}
 				}
@@ -603,16 +694,37 @@ func testDue(t *testing.T, open func() Store) {
 // Only what waits, at this acquirer, later than now, and in nobody's hand is moved.
 func testHasten(t *testing.T, open func() Store) {
 	s := open()
-	p := newPayment(1)
-	dueOp := func(id payment.ID, state payment.OperationState, acquirer string, after time.Duration) payment.Operation {
-		o := newOperation(p, id)
-		o.State, o.Acquirer, o.DueAt = state, acquirer, then.Add(after)
-		return o
+	me := enlist(t, s, time.Hour)
+	rows := []struct {
+		state    payment.OperationState
+		acquirer string
+		after    time.Duration
+		claimed  bool
+	}{
+		{payment.Waiting, "wallet", time.Hour, false},
+		{payment.Waiting, "wallet", 2 * time.Second, false}, // Due before, and stays so.
+		{payment.Waiting, "elsewhere", time.Hour, false},
+		{payment.Unknown, "wallet", time.Hour, false},
+		{payment.Waiting, "wallet", 0, true},
 	}
-	insert(t, s, p, dueOp(1, payment.Waiting, "wallet", time.Hour), dueOp(2, payment.Waiting, "wallet", 2*time.Second),
-		dueOp(3, payment.Waiting, "elsewhere", time.Hour), dueOp(4, payment.Unknown, "wallet", time.Hour), dueOp(5, payment.Waiting, "wallet", 0))
-	if me := enlist(t, s, time.Hour); !claim(t, s, 1, 5, me, then, then.Add(time.Hour)) {
-		t.Fatal("claim failed")
+	var want []payment.Owed
+	for i, row := range rows {
+		p := newPayment(payment.ID(i + 1))
+		var ops []payment.Operation
+		for _, id := range []payment.ID{p.ID, p.ID + 10} { // The first attempt, and a later one.
+			o := newOperation(p, id)
+			o.State, o.Acquirer, o.DueAt = row.state, row.acquirer, then.Add(row.after)
+			ops = append(ops, o)
+			if i < 2 {
+				want = append(want, payment.Owed{Merchant: merchant, Payment: p.ID, Operation: id})
+			}
+		}
+		insert(t, s, p, ops...)
+		for _, o := range ops {
+			if row.claimed && !claim(t, s, p.ID, o.ID, me, then, then.Add(time.Hour)) {
+				t.Fatal("claim failed")
+			}
+		}
 	}
 	now := then.Add(10 * time.Second)
 	if err := s.Hasten(t.Context(), "wallet", now); err != nil {
@@ -622,9 +734,14 @@ func testHasten(t *testing.T, open func() Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	owed := func(id payment.ID) payment.Owed { return payment.Owed{Merchant: merchant, Payment: 1, Operation: id} }
-	equal(t, "due", got, []payment.Owed{owed(2), owed(1)}) // The second was due before, and stays so.
+	equal(t, "due", byOperation(got), byOperation(want))
 	equal(t, "next", next, then.Add(time.Hour))
+}
+
+// byOperation sorts what is owed by the ID of the operation.
+func byOperation(list []payment.Owed) []payment.Owed {
+	slices.SortFunc(list, func(a, b payment.Owed) int { return int(a.Operation - b.Operation) })
+	return list
 }
 
 func claim(t *testing.T, s Store, of, id payment.ID, incarnation int64, now, until time.Time) bool {
@@ -697,43 +814,46 @@ func testClaimRace(t *testing.T, open func() Store) {
 
 func testClaim(t *testing.T, open func() Store) {
 	s := open()
-	me := enlist(t, s, time.Hour)
-	p := newPayment(1)
-	o := newOperation(p, 2)
-	o.DueAt = then
-	insert(t, s, p, o, newOperation(p, 3))
-	later, muchLater := then.Add(time.Minute), then.Add(time.Hour)
-	if claim(t, s, 1, 2, me, then.Add(-time.Millisecond), later) {
-		t.Error("claimed what is not due yet")
+	for of, id := range map[payment.ID]payment.ID{1: 1, 2: 20} { // A first attempt, and another operation.
+		me := enlist(t, s, time.Hour)
+		p := newPayment(of)
+		o, idle := newOperation(p, id), newOperation(p, of+100)
+		o.DueAt = then
+		insert(t, s, p, o, idle)
+		later, muchLater := then.Add(time.Minute), then.Add(time.Hour)
+		if claim(t, s, of, id, me, then.Add(-time.Millisecond), later) {
+			t.Error("claimed what is not due yet")
+		}
+		if claim(t, s, of, idle.ID, me, muchLater, muchLater) {
+			t.Error("claimed what owes nothing")
+		}
+		if claim(t, s, of, of+200, me, muchLater, muchLater) || claim(t, s, of+200, of+200, me, muchLater, muchLater) {
+			t.Error("claimed what is not there")
+		}
+		if claim(t, s, of, id, me+1000, then, later) {
+			t.Error("claimed by an incarnation that was never enlisted")
+		}
+		if !claim(t, s, of, id, me, then, later) {
+			t.Fatal("could not claim")
+		}
+		want := o
+		want.Owner, want.DueAt, want.Tries, want.Version = me, later, 1, 1
+		checkOperation(t, s, want)
+		checkPayment(t, s, p)
+		if claim(t, s, of, id, me, then, muchLater) {
+			t.Error("claimed what is in hand")
+		}
+		if !claim(t, s, of, id, me, later, muchLater) {
+			t.Error("could not claim again what I had in hand and did not finish")
+		}
+		if err := s.Retire(t.Context(), me); err != nil {
+			t.Fatal(err)
+		}
+		if claim(t, s, of, id, me, muchLater, muchLater) {
+			t.Error("claimed by a retired incarnation")
+		}
+		wantError(t, "renew of a retired incarnation", s.Renew(t.Context(), me, time.Hour), payment.ErrNotFound)
 	}
-	if claim(t, s, 1, 3, me, muchLater, muchLater) {
-		t.Error("claimed what owes nothing")
-	}
-	if claim(t, s, 1, 4, me, muchLater, muchLater) {
-		t.Error("claimed what is not there")
-	}
-	if claim(t, s, 1, 2, me+1000, then, later) {
-		t.Error("claimed by an incarnation that was never enlisted")
-	}
-	if !claim(t, s, 1, 2, me, then, later) {
-		t.Fatal("could not claim")
-	}
-	want := o
-	want.Owner, want.DueAt, want.Tries, want.Version = me, later, 1, 1
-	checkOperation(t, s, want)
-	if claim(t, s, 1, 2, me, then, muchLater) {
-		t.Error("claimed what is in hand")
-	}
-	if !claim(t, s, 1, 2, me, later, muchLater) {
-		t.Error("could not claim again what I had in hand and did not finish")
-	}
-	if err := s.Retire(t.Context(), me); err != nil {
-		t.Fatal(err)
-	}
-	if claim(t, s, 1, 2, me, muchLater, muchLater) {
-		t.Error("claimed by a retired incarnation")
-	}
-	wantError(t, "renew of a retired incarnation", s.Renew(t.Context(), me, time.Hour), payment.ErrNotFound)
 }
 
 func checkOperation(t *testing.T, s Store, want payment.Operation) {
@@ -752,16 +872,19 @@ func testTakeover(t *testing.T, open func() Store) {
 	s := open()
 	a := enlist(t, s, 10*time.Second)
 	p := newPayment(1)
-	o := newOperation(p, 2)
-	o.DueAt = then
-	rest := newOperation(p, 3)
+	first, other, rest := newOperation(p, 1), newOperation(p, 2), newOperation(p, 3)
+	first.DueAt, other.DueAt = then, then
 	rest.DueAt = time.Now().Add(time.Hour).Truncate(time.Millisecond).UTC() // In nobody's hands: its time stays.
-	insert(t, s, p, o, rest)
-	if !claim(t, s, 1, 2, a, then, time.Now().Add(time.Hour)) {
-		t.Fatal("could not claim")
+	insert(t, s, p, first, other, rest)
+	restFirst := newPayment(4)
+	free := newOperation(restFirst, 4)
+	free.DueAt = rest.DueAt.Add(time.Hour)
+	insert(t, s, restFirst, free)
+	for id := payment.ID(1); id <= 2; id++ {
+		if !claim(t, s, 1, id, a, then, time.Now().Add(time.Hour)) {
+			t.Fatal("could not claim")
+		}
 	}
-	mine := o
-	mine.Owner, mine.Tries, mine.Version = a, 1, 1
 	die(t, s, a)
 	b := enlist(t, s, time.Hour)
 	if err := s.Renew(t.Context(), b, time.Hour); err != nil {
@@ -772,17 +895,25 @@ func testTakeover(t *testing.T, open func() Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "due", got, []payment.Owed{{Merchant: merchant, Payment: 1, Operation: 2}})
+	equal(t, "due", byOperation(got), []payment.Owed{{Merchant: merchant, Payment: 1, Operation: 1}, {Merchant: merchant, Payment: 1, Operation: 2}})
 	equal(t, "next", next, rest.DueAt)
-	if claim(t, s, 1, 2, a, now, now) {
-		t.Error("claimed by the dead")
+	checkOperation(t, s, rest)
+	checkOperation(t, s, free)
+	for _, o := range []payment.Operation{first, other} {
+		if claim(t, s, 1, o.ID, a, now, now) {
+			t.Error("claimed by the dead")
+		}
+		if !claim(t, s, 1, o.ID, b, now, now.Add(time.Minute)) {
+			t.Error("could not take over")
+		}
+		// The dead one wakes up and writes what it knows.
+		o.Owner, o.Tries, o.Version = a, 1, 1
+		err = s.InTx(t.Context(), func(tx payment.Tx) error { q := o; return tx.UpdateOperation(&q) })
+		wantError(t, "write of the dead", err, payment.ErrStoreConflict)
 	}
-	if !claim(t, s, 1, 2, b, now, now.Add(time.Minute)) {
-		t.Error("could not take over")
-	}
-	// The dead one wakes up and writes what it knows.
-	err = s.InTx(t.Context(), func(tx payment.Tx) error { q := mine; return tx.UpdateOperation(&q) })
-	wantError(t, "write of the dead", err, payment.ErrStoreConflict)
+	err = s.InTx(t.Context(), func(tx payment.Tx) error { q, o := p, first; o.Version = 1; return tx.UpdatePayment(&q, &o) })
+	wantError(t, "write of the dead, with the payment", err, payment.ErrStoreConflict)
+	checkPayment(t, s, p)
 }
 
 func testBlocks(t *testing.T, open func() Store) {
