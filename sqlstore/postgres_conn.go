@@ -50,6 +50,7 @@ type postgresConn struct {
 	front    *pgproto3.Frontend
 	patience time.Duration // How long an exchange may take.
 	stmts    map[wording]*postgresStmt
+	named    int // How many statements were given a name.
 	// broken is set by what ends a connection.
 	broken error
 	// certain says that the server has undone what was under way when it broke. Else nobody knows what became of it.
@@ -74,7 +75,8 @@ type postgresStmt struct {
 	types    []uint32
 	asked    bool // Its preparation is on its way, or done.
 	prepared bool
-	numbers  []bool // By column: it is a number.
+	shared   columns // Of many rows: what comes once for all of them.
+	numbers  []bool  // By column: it is a number.
 }
 
 // ended is the failure of one of several steps.
@@ -94,30 +96,68 @@ func mustChange(text string) string {
 
 func (c *postgresConn) stmt(s *step) *postgresStmt {
 	key := wording{s.text, s.must, s.rows != nil}
-	if st, ok := c.stmts[key]; ok {
+	st, known := c.stmts[key]
+	if s.rows != nil {
+		return c.stmtOfMany(key, st, s)
+	}
+	if known {
 		return st
 	}
-	st := &postgresStmt{name: fmt.Sprintf("s%d", len(c.stmts)), text: s.text}
-	row, number, text := s.args, uint32(oidInt8), uint32(oidText)
-	switch {
-	case s.rows != nil:
-		row, number, text = s.rows[0], oidInt8s, oidTexts
-		st.text = manyRows(s.text, row)
-	case s.must:
+	st = c.newStmt(key, s.text)
+	if s.must {
 		st.text = mustChange(s.text)
 	}
-	for _, a := range row {
-		if _, ok := a.(int64); ok {
-			st.types = append(st.types, number)
-		} else {
-			st.types = append(st.types, text)
+	for _, a := range s.args {
+		st.types = append(st.types, typeOf(a))
+	}
+	return st
+}
+
+// stmtOfMany is the statement for many rows. What was alike in all rows of every group so far comes once: most columns hold what nearly all
+// payments have, and an array for each would cost the server more than the rows themselves. A group that differs in a column ends that, for
+// as long as the connection lives, so that statements are prepared anew only a few times.
+func (c *postgresConn) stmtOfMany(key wording, st *postgresStmt, s *step) *postgresStmt {
+	shared := notKeys
+	if st != nil {
+		shared = st.shared
+	}
+	shared = shared.alike(s.rows)
+	if st != nil {
+		if shared == st.shared {
+			return st
+		}
+		if st.asked {
+			c.front.SendClose(&pgproto3.Close{ObjectType: 'S', Name: st.name})
 		}
 	}
-	if s.rows != nil {
-		st.types = append(st.types, oidInt8) // How many rows.
+	st = c.newStmt(key, manyRows(s.text, s.rows[0], shared))
+	st.shared = shared
+	for i, a := range s.rows[0] {
+		of := typeOf(a)
+		if !shared.has(i) {
+			of = arrayOf[of]
+		}
+		st.types = append(st.types, of)
 	}
+	st.types = append(st.types, oidInt8) // How many rows.
+	return st
+}
+
+func (c *postgresConn) newStmt(key wording, text string) *postgresStmt {
+	c.named++
+	st := &postgresStmt{name: fmt.Sprintf("s%d", c.named), text: text}
 	c.stmts[key] = st
 	return st
+}
+
+var arrayOf = map[uint32]uint32{oidInt8: oidInt8s, oidText: oidTexts}
+
+// typeOf is an argument's type by PostgreSQL's number.
+func typeOf(argument any) uint32 {
+	if _, ok := argument.(int64); ok {
+		return oidInt8
+	}
+	return oidText
 }
 
 // put adds a step to what is sent next.
@@ -142,9 +182,13 @@ func (c *postgresConn) put(s *step) {
 		parameter(start)
 	}
 	if s.rows != nil {
-		for i := range s.rows[0] {
+		for i, first := range s.rows[0] {
 			start := len(c.arena)
-			c.arena = appendArray(c.arena, s.rows, i)
+			if st.shared.has(i) {
+				c.arena = appendValue(c.arena, first)
+			} else {
+				c.arena = appendArray(c.arena, s.rows, i)
+			}
 			parameter(start)
 		}
 		start := len(c.arena)
@@ -170,11 +214,7 @@ func appendValue(to []byte, v any) []byte {
 // and then each value after its length.
 func appendArray(to []byte, rows [][]any, column int) []byte {
 	be := binary.BigEndian
-	element := uint32(oidText)
-	if _, ok := rows[0][column].(int64); ok {
-		element = oidInt8
-	}
-	to = be.AppendUint32(be.AppendUint32(be.AppendUint32(to, 1), 0), element)
+	to = be.AppendUint32(be.AppendUint32(be.AppendUint32(to, 1), 0), typeOf(rows[0][column]))
 	to = be.AppendUint32(be.AppendUint32(to, uint32(len(rows))), 1)
 	for _, r := range rows {
 		at := len(to)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tillgate/tillgate/internal/fault"
@@ -282,40 +281,70 @@ func compareKeys(a, b []any) int {
 	return 0
 }
 
+// columns is a set of a statement's arguments, by their places. Those beyond the 64th are never in it.
+type columns uint64
+
+// notKeys is all columns but those that may be of a key, in which rows differ.
+const notKeys = ^columns(0) &^ (1<<keyColumns - 1)
+
+func (c columns) has(i int) bool { return c>>i&1 != 0 }
+
+// alike is those of a set in which all rows are alike.
+func (c columns) alike(rows [][]any) columns {
+	for i := range rows[0] {
+		if !c.has(i) {
+			continue
+		}
+		for _, r := range rows[1:] {
+			if r[i] != rows[0][i] {
+				c &^= 1 << i
+				break
+			}
+		}
+	}
+	return c
+}
+
 var (
 	insertShape = regexp.MustCompile(`(?s)^(INSERT INTO \w+ \([^)]*\))\s+VALUES \([$\d, ]*\) ON CONFLICT DO NOTHING$`)
 	updateShape = regexp.MustCompile(`(?s)^(UPDATE \w+ SET .*?)(\sWHERE .*)$`)
 	parameter   = regexp.MustCompile(`\$(\d+)`)
-	bulkTexts   sync.Map // What manyRows made, by text.
 )
 
-// manyRows words a statement that writes one row so that it writes many, whose columns come as arrays. It fails unless it changes as many
-// as the last parameter says. It panics on a statement of another shape, which is a mistake of the program.
-func manyRows(text string, row []any) string {
-	if known, ok := bulkTexts.Load(text); ok {
-		return known.(string)
-	}
-	n := len(row)
-	arrays, columns := make([]string, n), make([]string, n)
+// manyRows words a statement that writes one row so that it writes many, whose columns come as arrays, but those that all rows share come
+// once. It fails unless it changes as many as the last parameter says. It panics on a statement of another shape, which is a mistake of the
+// program.
+func manyRows(text string, row []any, shared columns) string {
+	var arrays, names []string
+	values := make([]string, len(row)) // By place, what stands for a parameter.
 	for i, v := range row {
 		kind := "text"
 		if _, ok := v.(int64); ok {
 			kind = "bigint"
 		}
-		arrays[i] = fmt.Sprintf("CAST($%d AS %s[])", i+1, kind)
-		columns[i] = "p" + strconv.Itoa(i+1)
+		if shared.has(i) {
+			values[i] = fmt.Sprintf("CAST($%d AS %s)", i+1, kind)
+			continue
+		}
+		name := "p" + strconv.Itoa(i+1)
+		values[i], names = "given."+name, append(names, name)
+		arrays = append(arrays, fmt.Sprintf("CAST($%d AS %s[])", i+1, kind))
 	}
-	from := " FROM unnest(" + strings.Join(arrays, ", ") + ") AS given (" + strings.Join(columns, ", ") + ") "
+	from := " FROM unnest(" + strings.Join(arrays, ", ") + ") AS given (" + strings.Join(names, ", ") + ") "
+	placed := func(text string) string {
+		return parameter.ReplaceAllStringFunc(text, func(name string) string {
+			n, _ := strconv.Atoi(name[1:]) // Digits, by the expression.
+			return values[n-1]
+		})
+	}
 	var many string
 	if m := insertShape.FindStringSubmatch(text); m != nil {
 		// A row that is there already fails the group by whatever error, so the server need not look for it beforehand.
-		many = m[1] + " SELECT " + strings.Join(columns, ", ") + from
+		many = m[1] + " SELECT " + strings.Join(values, ", ") + from
 	} else if m := updateShape.FindStringSubmatch(text); m != nil {
-		many = parameter.ReplaceAllString(m[1], "given.p$1") + from + parameter.ReplaceAllString(m[2], "given.p$1")
+		many = placed(m[1]) + from + placed(m[2])
 	} else {
 		panic("sqlstore: statement that cannot write many rows: " + text)
 	}
-	many = fmt.Sprintf("WITH changed AS (%s RETURNING 1) SELECT 1/CAST(count(*) = $%d AS INT) FROM changed", many, n+1)
-	bulkTexts.Store(text, many)
-	return many
+	return fmt.Sprintf("WITH changed AS (%s RETURNING 1) SELECT 1/CAST(count(*) = $%d AS INT) FROM changed", many, len(row)+1)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -814,16 +813,21 @@ func TestPasswordIsNotTold(t *testing.T) {
 // TestManyRows words every statement that is merged, and sees that all of them can be.
 func TestManyRows(t *testing.T) {
 	t.Parallel()
-	texts := map[string]int{insertKey: 9, updateKey: 11, insertPayment: 39, updatePayment: 25, insertOperation: 29, updateOperation: 20, insertEntry: 11,
-		insertNotice: 14, amendPayment: 9}
-	for text, n := range maps.All(texts) {
+	for _, text := range []string{insertKey, updateKey, insertPayment, updatePayment, updatePaymentAndFirst, insertFirst, updateFirst, insertOperation,
+		updateOperation, insertEntry, insertNotice, amendPayment} {
+		n := strings.Count(text, "$")
 		row := make([]any, n)
 		for i := range row {
 			row[i] = int64(i)
 		}
-		many := manyRows(text, row)
-		if strings.Count(many, "$") != n+1 || !strings.Contains(many, fmt.Sprintf("count(*) = $%d", n+1)) || strings.Contains(many, "VALUES") {
-			t.Errorf("%s\nbecame\n%s", text, many)
+		for shared, arrays := range map[columns]int{0: n, 1 << 3: n - 1, notKeys: keyColumns} {
+			many := manyRows(text, row, shared)
+			if strings.Count(many, "$") != n+1 || !strings.Contains(many, fmt.Sprintf("count(*) = $%d", n+1)) || strings.Contains(many, "VALUES") {
+				t.Errorf("%s\nbecame\n%s", text, many)
+			}
+			if got := strings.Count(many, "AS bigint[]"); got != arrays {
+				t.Errorf("%s\nbecame, with %d arrays instead of %d,\n%s", text, got, arrays, many)
+			}
 		}
 	}
 	group := []*burst{
