@@ -55,49 +55,61 @@ var _ Core = (*payment.Engine)(nil)
 
 func keyOf(reference string) payment.Key { return payment.Key{Scope: scope, Key: reference} }
 
-// Members of a memo, which is what the core keeps for us with a payment or refund: the echo, and the terminal whose token asked.
+// memo is what the core keeps for us with a payment or refund: the echo, and the TID of the terminal whose token asked. Every answer begins
+// with them.
+type memo struct {
+	terminal string
+	echo     Echo
+}
+
+// Members of a memo.
 const (
 	memoTerminal = "terminal"
 	memoRequest  = "request"
 )
 
-func memoOf(r *CreateRequest, c payment.Caller, clientIP string) (json.RawMessage, error) {
+func memoOf(r *CreateRequest, c payment.Caller, clientIP string) memo {
 	e := r.Echo()
 	if e.ClientIPAddress == nil {
 		e.ClientIPAddress = &clientIP // §3.1: filled with the caller's address.
 	}
-	echo, err := e.Encode()
+	return memo{c.Terminal.PublicID, e}
+}
+
+// encode is the memo as it is kept.
+func (m memo) encode() (json.RawMessage, error) {
+	echo, err := m.echo.Encode()
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(nil, `{"%s":%s,"%s":%s}`, memoTerminal, strictjson.Quote(c.Terminal.PublicID), memoRequest, echo), nil
+	return fmt.Appendf(nil, `{"%s":%s,"%s":%s}`, memoTerminal, strictjson.Quote(m.terminal), memoRequest, echo), nil
 }
 
-// readMemo reads the memo and the echo in it at once: every answer begins with them.
-func readMemo(stored json.RawMessage) (string, Echo, error) {
+// readMemo reads the memo and the echo in it at once.
+func readMemo(stored json.RawMessage) (memo, error) {
 	v, err := parse(stored)
 	if err != nil {
-		return "", Echo{}, fmt.Errorf("upp: stored memo: %w", err)
+		return memo{}, fmt.Errorf("upp: stored memo: %w", err)
 	}
 	terminal, ok := v.Get(memoTerminal)
 	if ok && terminal.Kind != strictjson.String {
-		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoTerminal, terminal.Kind)
+		return memo{}, fmt.Errorf("upp: stored memo: %s is %s", memoTerminal, terminal.Kind)
 	}
 	request, _ := v.Get(memoRequest)
 	if request.Kind != strictjson.Object {
-		return "", Echo{}, fmt.Errorf("upp: stored memo: %s is %s", memoRequest, request.Kind)
+		return memo{}, fmt.Errorf("upp: stored memo: %s is %s", memoRequest, request.Kind)
 	}
 	e, err := echoOf(request)
-	return terminal.Text, e, err
+	return memo{terminal.Text, e}, err
 }
 
 // saleCommand is a purchase in the core's words.
-func saleCommand(r *CreateRequest, c payment.Caller, clientIP string, wait time.Duration) (payment.SaleCommand, error) {
+func saleCommand(r *CreateRequest, c payment.Caller, m memo, wait time.Duration) (payment.SaleCommand, error) {
 	amount, err := r.Sum()
 	if err != nil {
 		return payment.SaleCommand{}, err
 	}
-	echo, err := memoOf(r, c, clientIP)
+	echo, err := m.encode()
 	if err != nil {
 		return payment.SaleCommand{}, err
 	}
@@ -122,7 +134,7 @@ func refundCommand(r *CreateRequest, c payment.Caller, clientIP string, wait tim
 	if err != nil {
 		return payment.RefundCommand{}, err
 	}
-	echo, err := memoOf(r, c, clientIP)
+	echo, err := memoOf(r, c, clientIP).encode()
 	return payment.RefundCommand{Caller: c, Key: keyOf(r.TransactionReference), Request: r.Canonical(),
 		Original: keyOf(r.OriginalTransactionReference), Amount: amount, Wait: wait, Echo: echo}, err
 }
@@ -253,19 +265,15 @@ func conflict(reused *payment.KeyReusedError, r *CreateRequest) *Error {
 	if reused.Refund != nil {
 		stored = reused.Refund.Echo
 	}
-	if _, echo, err := readMemo(stored); err == nil {
-		return Conflict(echo, r.Echo())
+	if m, err := readMemo(stored); err == nil {
+		return Conflict(m.echo, r.Echo())
 	}
 	return Refuse(FailReferenceConflict, "Already used with different content.")
 }
 
 // purchaseTransaction is a payment as the transaction object of §3.1.
-func purchaseTransaction(v payment.View, c payment.Caller) (*Transaction, error) {
+func purchaseTransaction(v payment.View, m memo, c payment.Caller) (_ *Transaction, err error) {
 	p, a := v.Payment, v.Attempt
-	terminal, echo, err := readMemo(p.Echo)
-	if err != nil {
-		return nil, err
-	}
 	state, ok := wireStates[p.State]
 	if !ok {
 		return nil, fmt.Errorf("upp: payment %d is %s", p.ID, p.State)
@@ -274,8 +282,8 @@ func purchaseTransaction(v payment.View, c payment.Caller) (*Transaction, error)
 	if p.State == payment.Captured {
 		modified = a.SettledAt // A refund does not change the purchase (§3.4), though it changes what is left of the payment.
 	}
-	t := echo.Transaction()
-	common(&t, c, terminal, p.Number(), p.CreatedAt, modified)
+	t := m.echo.Transaction()
+	common(&t, c, m.terminal, p.Number(), p.CreatedAt, modified)
 	t.Approved, t.Cancelled = state.approved, state.cancelled
 	t.Provider = cmp.Or(t.Provider, p.Method) // A website's widget names it in its own fields (§3.3).
 	t.MerchantToken = a.Result.QR
@@ -306,22 +314,22 @@ func captured(p payment.Payment) Number { return NumberOf(money.New(p.Captured, 
 
 // refundTransaction is a refund as the transaction object of §3.1: provider and sale type come from the purchase.
 func refundTransaction(v payment.RefundView, c payment.Caller) (*Transaction, error) {
-	terminal, echo, err := readMemo(v.Refund.Echo)
+	m, err := readMemo(v.Refund.Echo)
 	if err != nil {
 		return nil, err
 	}
-	_, original, err := readMemo(v.Payment.Echo)
+	original, err := readMemo(v.Payment.Echo)
 	if err != nil {
 		return nil, err
 	}
 	op := v.Refund
-	t := echo.Transaction()
+	t := m.echo.Transaction()
 	modified := op.CreatedAt
 	if !op.SettledAt.IsZero() {
 		modified = op.SettledAt
 	}
-	common(&t, c, terminal, v.Payment.Numbering.Number(op.ID), op.CreatedAt, modified)
-	t.Provider, t.SaleType = cmp.Or(original.Provider, v.Payment.Method), original.SaleType
+	common(&t, c, m.terminal, v.Payment.Numbering.Number(op.ID), op.CreatedAt, modified)
+	t.Provider, t.SaleType = cmp.Or(original.echo.Provider, v.Payment.Method), original.echo.SaleType
 	t.OriginalOutTradeNumber = v.Payment.Number()
 	switch op.State {
 	case payment.Approved:

@@ -145,7 +145,8 @@ func TestTimes(t *testing.T) {
 
 // TestDeclinesHaveWords: an acquirer that declines without a reason or a text leaves neither member out (§5).
 func TestDeclinesHaveWords(t *testing.T) {
-	echo, err := memoOf(mustDecode(t, purchase()), payment.Caller{Terminal: payment.Terminal{PublicID: "3"}}, "203.0.113.20")
+	m := memoOf(mustDecode(t, purchase()), payment.Caller{Terminal: payment.Terminal{PublicID: "3"}}, "203.0.113.20")
+	echo, err := m.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func TestDeclinesHaveWords(t *testing.T) {
 	p := payment.Payment{ID: 1, Numbering: numbering, Amount: money.New(8640, cur), Echo: echo}
 	for _, s := range []payment.State{payment.Refused, payment.Expired, payment.Cancelled, payment.Voided} {
 		p.State = s
-		got, err := purchaseTransaction(payment.View{Payment: p}, payment.Caller{})
+		got, err := purchaseTransaction(payment.View{Payment: p}, m, payment.Caller{})
 		if err != nil || got.Approved == nil || *got.Approved || got.Failure == "" || got.FailureDescription == "" {
 			t.Errorf("%s: got %+v, %v", s, got, err)
 		}
@@ -181,7 +182,7 @@ func TestSaleCommand(t *testing.T) {
 			payment.ByCode, 5 * time.Minute},
 	} {
 		r := mustDecode(t, purchase(tt.changes...))
-		cmd, err := saleCommand(r, payment.Caller{}, "203.0.113.20", time.Second)
+		cmd, err := saleCommand(r, payment.Caller{}, memoOf(r, payment.Caller{}, "203.0.113.20"), time.Second)
 		if err != nil || cmd.Amount.Minor() != tt.minor || cmd.Flow != tt.flow || cmd.Lifetime != tt.life || cmd.Method != r.ProviderName() ||
 			cmd.Key != (payment.Key{Scope: "upp", Key: r.TransactionReference}) || cmd.Wait != time.Second {
 			t.Errorf("%v: got %+v, %v", tt.changes, cmd, err)

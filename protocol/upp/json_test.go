@@ -12,7 +12,8 @@ import (
 func TestMemo(t *testing.T) {
 	t.Parallel()
 	r := mustDecode(t, purchase("customerToken", `"<&>\u2028 é\""`))
-	stored, err := memoOf(r, payment.Caller{Terminal: payment.Terminal{PublicID: `T<"1">`}}, "203.0.113.20")
+	made := memoOf(r, payment.Caller{Terminal: payment.Terminal{PublicID: `T<"1">`}}, "203.0.113.20")
+	stored, err := made.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,14 +24,14 @@ func TestMemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range [][]byte{stored, byOthers} {
-		terminal, echo, err := readMemo(text)
-		if diff := cmp.Diff(want, echo); diff != "" || terminal != `T<"1">` || err != nil {
-			t.Errorf("%s: terminal %q, %v; echo: -want +got\n%s", text, terminal, err, diff)
+		m, err := readMemo(text)
+		if diff := cmp.Diff(want, m.echo); diff != "" || m.terminal != `T<"1">` || err != nil {
+			t.Errorf("%s: terminal %q, %v; echo: -want +got\n%s", text, m.terminal, err, diff)
 		}
 	}
 	for _, text := range []string{``, `null`, `{}`, `{"terminal":"1"}`, `{"terminal":"1","request":null}`, `{"terminal":"1","request":[]}`,
 		`{"terminal":1,"request":{}}`, `{"terminal":"1","request":{"amount":"1"}}`, `{"terminal":"1","request":{}}x`} {
-		if _, _, err := readMemo(json.RawMessage(text)); err == nil {
+		if _, err := readMemo(json.RawMessage(text)); err == nil {
 			t.Errorf("%s was accepted", text)
 		}
 	}

@@ -1,6 +1,7 @@
 package upp
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -188,7 +189,8 @@ func (s *Server) create(c *call) error {
 	if r.IsRefund() {
 		return s.refund(c, r)
 	}
-	cmd, err := saleCommand(r, c.caller, c.clientIP, cmp.Or(s.CreateWait, createWait))
+	m := memoOf(r, c.caller, c.clientIP)
+	cmd, err := saleCommand(r, c.caller, m, cmp.Or(s.CreateWait, createWait))
 	if err != nil {
 		return err
 	}
@@ -196,7 +198,10 @@ func (s *Server) create(c *call) error {
 	if err != nil {
 		return createRefusal(err, r)
 	}
-	return s.answerPurchase(c, v, http.StatusOK)
+	if !bytes.Equal(v.Payment.Echo, cmd.Echo) { // A repeat is answered with what the first request said.
+		return s.answerPurchase(c, v, http.StatusOK)
+	}
+	return s.answerWith(c, v, m, http.StatusOK)
 }
 
 func (s *Server) refund(c *call, r *CreateRequest) error {
@@ -323,8 +328,17 @@ func (s *Server) cancel(c *call) error {
 }
 
 func (s *Server) answerPurchase(c *call, v payment.View, status int) error {
+	m, err := readMemo(v.Payment.Echo)
+	if err != nil {
+		return err
+	}
+	return s.answerWith(c, v, m, status)
+}
+
+// answerWith is answerPurchase for who has the payment's memo already.
+func (s *Server) answerWith(c *call, v payment.View, m memo, status int) error {
 	access.Note(c.r.Context(), slog.String("payment", v.Payment.Number()), slog.String("state", string(v.Payment.State)))
-	t, err := purchaseTransaction(v, c.caller)
+	t, err := purchaseTransaction(v, m, c.caller)
 	if err != nil {
 		return err
 	}

@@ -93,11 +93,11 @@ func (s *Server) complete(c *call) error {
 	if op != nil {
 		return s.answerRefund(c, payment.RefundView{Refund: *op, Payment: v.Payment}, http.StatusOK)
 	}
-	_, echo, err := readMemo(v.Payment.Echo)
+	m, err := readMemo(v.Payment.Echo)
 	if err != nil {
 		return err
 	}
-	if echo.SaleType != SaleWebsite || finalPurchase(v) {
+	if m.echo.SaleType != SaleWebsite || finalPurchase(v) {
 		return s.answerPurchase(c, v, http.StatusOK)
 	}
 	return s.pollPurchase(c, v, completeWait)

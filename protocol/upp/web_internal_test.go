@@ -42,7 +42,7 @@ func TestWebsiteCommand(t *testing.T) {
 			payment.ByCard, payment.WalletCode("ct_1")},
 	} {
 		r := websiteRequest(t, tt.fields)
-		cmd, err := saleCommand(r, payment.Caller{}, "203.0.113.20", time.Second)
+		cmd, err := saleCommand(r, payment.Caller{}, memoOf(r, payment.Caller{}, "203.0.113.20"), time.Second)
 		if err != nil || cmd.Method != tt.method || cmd.Flow != tt.flow || cmd.Instrument != tt.instrument || cmd.Lifetime != 60*time.Minute {
 			t.Errorf("%s: got %s %s %#v for %v, %v", tt.name, cmd.Method, cmd.Flow, cmd.Instrument, cmd.Lifetime, err)
 		}
