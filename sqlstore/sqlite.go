@@ -37,8 +37,10 @@ const (
 	// it, right after a commit, since the other could never reach the end while there is load.
 	checkpointPages = 16384
 	// copyAfter is after how much work, and copyLook how often, the log is looked after. A page that much work shares is copied once.
+	// copyLate is after how much when the log is about to begin anew: all payments wait while the writer copies what is left.
 	copyAfter = 768
-	copyLook  = 10 * time.Millisecond
+	copyLate  = 96
+	copyLook  = 5 * time.Millisecond
 	// logBytesMax is what is left of a log that a slow reader made large, once it has been copied.
 	logBytesMax = 128 << 20
 	// Caches in KiB: the writer's holds the upper levels of all indexes and the pages of today's payments.
@@ -231,7 +233,8 @@ func (e *sqliteEngine) copyLog(connect func() (*sqliteConn, error)) {
 	look := time.NewTicker(copyLook)
 	defer look.Stop()
 	var c *sqliteConn
-	var copied uint64
+	var copied, pages uint64 // How much work there was at the last copy, and how many pages the log had.
+	after := uint64(copyAfter)
 	for {
 		select {
 		case <-e.closed:
@@ -244,21 +247,28 @@ func (e *sqliteEngine) copyLog(connect func() (*sqliteConn, error)) {
 		case <-look.C:
 		}
 		done := e.writer.committed()
-		if done-copied < copyAfter {
+		if done-copied < after {
 			continue
 		}
-		copied = done
 		var err error
 		if c == nil {
 			c, err = connect()
 		}
+		logged := pages
 		if err == nil {
-			err = c.query(func(*row) error { return nil }, `PRAGMA wal_checkpoint(PASSIVE)`)
+			err = c.query(func(r *row) error {
+				_, logged = r.int(), uint64(r.int()) // Whether it was busy; pages of the log.
+				return nil
+			}, `PRAGMA wal_checkpoint(PASSIVE)`)
 		}
 		if err != nil && c != nil {
 			_ = c.close() // It has copied what is durable, or nothing.
 			c = nil
 		}
+		if after = copyAfter; logged > pages && logged+(logged-pages)*copyAfter/(done-copied) > checkpointPages {
+			after = copyLate
+		}
+		copied, pages = done, logged
 	}
 }
 
