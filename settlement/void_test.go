@@ -64,3 +64,28 @@ func TestGatherWhileAVoidIsUnknown(t *testing.T) {
 		t.Errorf("batch %s holds a sale whose void is unknown: %v", batch.Number(), c.items[batch.Number()])
 	}
 }
+
+// A refund of a part counts with its own amount, when it is gathered and when it is counted again.
+func TestPartialRefund(t *testing.T) {
+	t.Parallel()
+	b, c := newBooks(t), &closer{result: settlement.Result{Balanced: true, Code: "00"}}
+	id := b.paid("AUD", 20260413, 1250)
+	amount := money.New(300, money.MustCurrency("AUD"))
+	err := b.store.InTx(t.Context(), func(tx payment.Tx) error {
+		op := payment.Operation{Merchant: b.merchant.ID, Payment: id, ID: id + 1, Kind: payment.Refund, State: payment.Approved, Target: id,
+			Number: "610400001011", Acquirer: "card", Amount: amount, Day: 20260413, CreatedAt: noon, SentAt: noon}
+		entry, err := ledger.Refund(amount)
+		return errors.Join(err, tx.InsertOperation(&op), tx.Post(&op, entry, noon))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.settler(c).Close(t.Context(), b.merchant, "card", 20260414)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := settlement.Totals{Debits: 1, DebitMinor: 1250, Credits: 1, CreditMinor: 300}
+	if len(got) != 1 || got[0].Totals != want {
+		t.Errorf("got %+v, want one batch of %+v", got, want)
+	}
+}

@@ -594,6 +594,16 @@ func TestTwoProcesses(t *testing.T) {
 	if n := due(); n != 0 || claims(b, second, 1) {
 		t.Errorf("%d operations of a living process are due, want none, and none to be claimed", n)
 	}
+	for id := payment.ID(1); id <= 2; id++ { // Not when it is late either.
+		wantNone(t, b.InTx(t.Context(), func(tx payment.Tx) error {
+			late := time.Now().Add(2 * time.Hour)
+			won, err := tx.ClaimOperation(1, 1, id, second, late, late.Add(time.Hour))
+			if won {
+				t.Errorf("operation %d was taken from a living process", id)
+			}
+			return err
+		}))
+	}
 	const short = 2 * time.Second // Long enough for Renew itself not to find it over.
 	wantNone(t, a.Renew(t.Context(), first, short))
 	time.Sleep(short + 20*time.Millisecond)

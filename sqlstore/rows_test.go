@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -332,5 +333,69 @@ func TestNoticesAndPurgesAreIndexed(t *testing.T) {
 				t.Errorf("%s\nruns without its index as\n%s", text, plan)
 			}
 		}
+	})
+}
+
+// TestRowsOfAGroupKeepTheirOwn stores payments from many callers at once, at first alike in nearly all columns and then in none: what is sent once for
+// a whole group must be what each of its rows has.
+func TestRowsOfAGroupKeepTheirOwn(t *testing.T) {
+	const alike, many = 200, 400
+	made := func(i int) (payment.Payment, payment.Operation) {
+		id, n := payment.ID(i+1), int64(i)
+		if i < alike {
+			n = 0
+		}
+		text := fmt.Sprint("text ", n)
+		at := time.UnixMilli(1_760_000_000_000 + n).UTC()
+		amount := money.New(1000+n, money.MustCurrency([]string{"AUD", "NZD"}[n%2]))
+		states := []payment.OperationState{payment.Sent, payment.Waiting, payment.Unknown}
+		p := payment.Payment{Merchant: 1, ID: id, Version: n, State: []payment.State{payment.Open, payment.Captured}[n%2], Protocol: text,
+			Key: payment.Key{Scope: text, Key: text}, Credential: payment.ID(n), Store: payment.ID(n), Terminal: payment.ID(n),
+			Numbering: payment.Numbering{Prefix: text, Digits: int(n)}, Amount: amount, Tip: n, Method: text, Flow: payment.Flow(text), Attempt: id,
+			AuthorizeOnly: n%2 == 1, Retryable: n%3 == 1, Captured: n, Reserved: n, Refunded: n, Fee: n, FeeReturned: n%5 == 1,
+			Rate: payment.Rate{Millionths: n, Fixed: n}, Calendar: payment.Calendar{Zone: text, CutOff: time.Duration(n) * time.Millisecond},
+			Failure: payment.Reason(text), FailureText: text, CreatedAt: at, ModifiedAt: at, ExpiresAt: at, PaidAt: at, Day: payment.Day(n), DueAt: at,
+			Echo: []byte(text), Reference: text}
+		o := payment.Operation{Merchant: 1, Payment: id, ID: id, Version: n, Kind: []payment.Kind{payment.Sale, payment.Authorization}[n%2],
+			State: states[n%3], Number: text, Acquirer: text, Amount: amount, Failure: payment.Reason(text), FailureText: text,
+			Result: payment.Result{Code: text}, Day: payment.Day(n), CreatedAt: at, SettledAt: at, DueAt: at, Owner: n, Tries: int(n), Flagged: n%2 == 1,
+			SentAt: at, Card: payment.CardFacts{Masked: text}, Sealed: []byte(text)}
+		return p, o
+	}
+	eachEngine(t, func(t *testing.T, cfg Config, _ goose.Dialect) {
+		s := openCfg(t, cfg)
+		each := func(from, to int, do func(tx payment.Tx, p *payment.Payment, o *payment.Operation) error) {
+			var wg sync.WaitGroup
+			for i := from; i < to; i++ {
+				wg.Go(func() {
+					wantNone(t, s.InTx(t.Context(), func(tx payment.Tx) error {
+						p, o := made(i)
+						return do(tx, &p, &o)
+					}))
+				})
+			}
+			wg.Wait()
+		}
+		for _, part := range [][2]int{{0, alike}, {alike, many}} {
+			each(part[0], part[1], func(tx payment.Tx, p *payment.Payment, o *payment.Operation) error { return tx.InsertPayment(p, o) })
+			each(part[0], part[1], func(tx payment.Tx, p *payment.Payment, o *payment.Operation) error { return tx.UpdatePayment(p, o) })
+			each(part[0], part[1], func(tx payment.Tx, _ *payment.Payment, o *payment.Operation) error {
+				o.Version++
+				return tx.UpdateOperation(o)
+			})
+		}
+		wantNone(t, s.Read(t.Context(), func(r payment.Reader) error {
+			for i := range many {
+				p, o := made(i)
+				p.Version, o.Version = p.Version+1, o.Version+2
+				gotP, err := r.Payment(1, p.ID)
+				gotO, opErr := r.Operation(1, p.ID, p.ID)
+				same := cmp.Comparer(func(a, b money.Amount) bool { return a == b })
+				if d := cmp.Diff(p, gotP, same) + cmp.Diff(o, gotO, same); d != "" || err != nil || opErr != nil {
+					t.Errorf("payment %d: %v, %v (-want +got):\n%s", p.ID, err, opErr, d)
+				}
+			}
+			return nil
+		}))
 	})
 }

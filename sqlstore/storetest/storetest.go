@@ -689,6 +689,11 @@ func testDue(t *testing.T, open func() Store) {
 	check(10, time.Minute, then.Add(2*time.Minute), owed(2, 0), owed(1, 1), owed(3, 0))
 	check(1, 2*time.Minute, time.Time{}, owed(2, 0))
 	check(10, 2*time.Minute, time.Time{}, owed(2, 0), owed(1, 1), owed(3, 0), owed(1, 2))
+	if !claim(t, s, 1, 1, me, then.Add(time.Minute), then.Add(3*time.Minute)) {
+		t.Fatal("claim of the first attempt failed")
+	}
+	check(10, 2*time.Minute, then.Add(3*time.Minute), owed(2, 0), owed(3, 0), owed(1, 2))
+	check(10, 3*time.Minute, time.Time{}, owed(2, 0), owed(3, 0), owed(1, 2), owed(1, 1))
 }
 
 // Only what waits, at this acquirer, later than now, and in nobody's hand is moved.
