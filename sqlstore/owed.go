@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tillgate/tillgate/payment"
@@ -12,32 +13,58 @@ import (
 // Owed work and the incarnations that have it in hand. A lease runs by the database's time, so that the clocks of several hosts need not
 // agree. Whoever takes over a row raises its version, which fences the one who had it: its compare-and-set fails.
 
+// place is one of the two places where operations live.
+type place struct{ table, of, prefix string }
+
+var (
+	inPayment = place{"payments", "id", "first_"}
+	inOwnRow  = place{"later_operations", "payment_id", ""}
+)
+
+// placeOf is where an operation of a payment lives.
+func placeOf(of, id payment.ID) place {
+	if id == of {
+		return inPayment
+	}
+	return inOwnRow
+}
+
+// word words a statement for a place: {table} is its table, {of} the column of the payment's ID, and {} stands before an operation's columns.
+func (p place) word(text string) string {
+	return strings.NewReplacer("{table}", p.table, "{of}", p.of, "{}", p.prefix).Replace(text)
+}
+
+// inBoth words statements for both places.
+func inBoth(texts ...string) (list []string) {
+	for _, text := range texts {
+		list = append(list, inPayment.word(text), inOwnRow.word(text))
+	}
+	return list
+}
+
 // leases holds the statements that ask the database for its time.
 type leases struct {
-	claim, claimFirst, enlist, renew, forget string
-	release                                  []string
+	claim                 map[place]string
+	release               []string
+	enlist, renew, forget string
 }
 
 func newLeases(d *dialect) leases {
 	living := func(id, param string) string {
 		return `EXISTS (SELECT 1 FROM incarnations WHERE incarnations.id = ` + id + ` AND alive_until > ` + d.now(param) + `)`
 	}
+	claim := `UPDATE {table} SET {}owner = $4, {}due_at = $6, {}tries = {}tries + 1, {}version = {}version + 1
+WHERE merchant_id = $1 AND {of} = $2 AND id = $3 AND {}due_at > 0 AND {}due_at <= $5
+AND ({}owner = 0 OR {}owner = $4 OR NOT ` + living("{table}.{}owner", "$7") + `) AND ` + living("$4", "$7")
 	return leases{
-		claim: `UPDATE later_operations SET owner = $4, due_at = $6, tries = tries + 1, version = version + 1
-WHERE merchant_id = $1 AND payment_id = $2 AND id = $3 AND due_at > 0 AND due_at <= $5
-AND (owner = 0 OR owner = $4 OR NOT ` + living("later_operations.owner", "$7") + `) AND ` + living("$4", "$7"),
-		claimFirst: `UPDATE payments SET first_owner = $3, first_due_at = $5, first_tries = first_tries + 1, first_version = first_version + 1
-WHERE merchant_id = $1 AND id = $2 AND first_due_at > 0 AND first_due_at <= $4
-AND (first_owner = 0 OR first_owner = $3 OR NOT ` + living("payments.first_owner", "$6") + `) AND ` + living("$3", "$6"),
+		claim: map[place]string{inPayment: inPayment.word(claim), inOwnRow: inOwnRow.word(claim)},
+		release: inBoth(`-- every merchant
+UPDATE {table} SET {}owner = 0, {}due_at = ` + d.now("$1") + `, {}version = {}version + 1
+WHERE {}due_at > 0 AND {}owner > 0 AND NOT ` + living("{table}.{}owner", "$1")),
 		enlist: `-- every merchant
 INSERT INTO incarnations (id, alive_until) VALUES ($1, $2 + ` + d.now("$3") + `)`,
 		renew: `-- every merchant
 UPDATE incarnations SET alive_until = $2 + ` + d.now("$3") + ` WHERE id = $1 AND alive_until > ` + d.now("$3"),
-		release: []string{`-- every merchant
-UPDATE later_operations SET owner = 0, due_at = ` + d.now("$1") + `, version = version + 1
-WHERE due_at > 0 AND owner > 0 AND NOT ` + living("later_operations.owner", "$1"), `-- every merchant
-UPDATE payments SET first_owner = 0, first_due_at = ` + d.now("$1") + `, first_version = first_version + 1
-WHERE first_due_at > 0 AND first_owner > 0 AND NOT ` + living("payments.first_owner", "$1")},
 		forget: `-- every merchant
 DELETE FROM incarnations WHERE alive_until <= ` + d.now("$1"),
 	}
@@ -45,17 +72,13 @@ DELETE FROM incarnations WHERE alive_until <= ` + d.now("$1"),
 
 // ClaimOperation takes a due operation in hand for a living incarnation.
 func (t *txn) ClaimOperation(merchant payment.MerchantID, of, id payment.ID, incarnation int64, now, until time.Time) (bool, error) {
-	text, args := t.store.leases.claim, []any{int64(merchant), int64(of), int64(id), incarnation, millis(now), millis(until)}
-	if id == of {
-		text, args = t.store.leases.claimFirst, append(args[:2], args[3:]...)
-	}
-	n, err := t.exec(text, t.store.dialect.timed(args...)...)
+	n, err := t.exec(t.store.leases.claim[placeOf(of, id)], t.store.dialect.timed(int64(merchant), int64(of), int64(id), incarnation, millis(now),
+		millis(until))...)
 	return n > 0, wrap(err, "claim operation %d of payment %d of merchant %d", id, of, merchant)
 }
 
-var hasten = []string{`-- every merchant
-UPDATE later_operations SET due_at = $2 WHERE owner = 0 AND due_at > $2 AND state = 'waiting' AND acquirer = $1`, `-- every merchant
-UPDATE payments SET first_due_at = $2 WHERE first_owner = 0 AND first_due_at > $2 AND first_state = 'waiting' AND first_acquirer = $1`}
+var hasten = inBoth(`-- every merchant
+UPDATE {table} SET {}due_at = $2 WHERE {}owner = 0 AND {}due_at > $2 AND {}state = 'waiting' AND {}acquirer = $1`)
 
 // Hasten makes due now what waits for somebody at an acquirer.
 func (s *Store) Hasten(ctx context.Context, acquirer string, now time.Time) error {
@@ -129,39 +152,19 @@ func (s *Store) Retire(ctx context.Context, incarnation int64) error {
 	return wrap(err, "retire incarnation %d", incarnation)
 }
 
-// What is due is read in parts, each in the order of an index: first attempts and other operations that nobody has in hand, the few that
-// somebody has, and payments. One in hand that is due is overdue: whoever has it has failed to record what came of it, so it is listed too,
-// and a claim decides who may take it.
-const (
-	dueOperation = `-- every merchant
-SELECT merchant_id, payment_id, id, due_at FROM later_operations WHERE due_at > 0 AND owner `
-	dueFirst = `-- every merchant
-SELECT merchant_id, id, id, first_due_at FROM payments WHERE first_due_at > 0 AND first_owner `
-	duePayment = `-- every merchant
-SELECT merchant_id, id, 0, due_at FROM payments WHERE due_at > 0 AND `
-
-	byDue      = `due_at <= $1 ORDER BY due_at LIMIT $2`
-	byFirstDue = `first_due_at <= $1 ORDER BY first_due_at LIMIT $2`
-
-	nextOperation = `-- every merchant
-SELECT due_at FROM later_operations WHERE due_at > 0 AND owner `
-	nextFirst = `-- every merchant
-SELECT first_due_at FROM payments WHERE first_due_at > 0 AND first_owner `
-	nextPayment = `-- every merchant
-SELECT due_at FROM payments WHERE due_at > 0 AND `
-
-	byNext      = `due_at > $1 ORDER BY due_at LIMIT 1`
-	byFirstNext = `first_due_at > $1 ORDER BY first_due_at LIMIT 1`
-
-	free = `= 0 AND `
-	held = `> 0 AND `
-)
-
+// What is due is read in parts, each in the order of an index: in both places operations that nobody has in hand and the few that somebody
+// has, and payments. One in hand that is due is overdue: whoever has it has failed to record what came of it, so it is listed too, and a claim
+// decides who may take it.
 var (
-	dueParts = []string{dueFirst + free + byFirstDue, dueFirst + held + byFirstDue, dueOperation + free + byDue, dueOperation + held + byDue,
-		duePayment + byDue}
-	nextParts = []string{nextFirst + free + byFirstNext, nextFirst + held + byFirstNext, nextOperation + free + byNext,
-		nextOperation + held + byNext, nextPayment + byNext}
+	dueParts = append(inBoth(`-- every merchant
+SELECT merchant_id, {of}, id, {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner = 0 AND {}due_at <= $1 ORDER BY {}due_at LIMIT $2`, `-- every merchant
+SELECT merchant_id, {of}, id, {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner > 0 AND {}due_at <= $1 ORDER BY {}due_at LIMIT $2`), `-- every merchant
+SELECT merchant_id, id, 0, due_at FROM payments WHERE due_at > 0 AND due_at <= $1 ORDER BY due_at LIMIT $2`)
+
+	nextParts = append(inBoth(`-- every merchant
+SELECT {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner = 0 AND {}due_at > $1 ORDER BY {}due_at LIMIT 1`, `-- every merchant
+SELECT {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner > 0 AND {}due_at > $1 ORDER BY {}due_at LIMIT 1`), `-- every merchant
+SELECT due_at FROM payments WHERE due_at > 0 AND due_at > $1 ORDER BY due_at LIMIT 1`)
 )
 
 // Due lists owed work whose time has come, the oldest first, and the time of the next.

@@ -25,10 +25,10 @@ var purges = []struct {
 	what, text string
 	life       time.Duration
 }{
-	{"card numbers of first attempts that took no money", wipeFirst(`first_settled_at`, ` AND first_state IN ('declined', 'reversed')`), vainLife},
-	{"card numbers of first attempts", wipeFirst(`first_created_at`, ``), cardLife},
-	{"card numbers of attempts that took no money", wipe(`settled_at`, ` AND state IN ('declined', 'reversed')`), vainLife},
-	{"card numbers", wipe(`created_at`, ``), cardLife},
+	{"card numbers of first attempts that took no money", wipe(inPayment, `settled_at`, ` AND {}state IN ('declined', 'reversed')`), vainLife},
+	{"card numbers of first attempts", wipe(inPayment, `created_at`, ``), cardLife},
+	{"card numbers of attempts that took no money", wipe(inOwnRow, `settled_at`, ` AND {}state IN ('declined', 'reversed')`), vainLife},
+	{"card numbers", wipe(inOwnRow, `created_at`, ``), cardLife},
 	{"keys", expired(`payment_keys`, `merchant_id, scope, key`, `free_at`, `free_at > 0`), keyLife},
 	// One that was closed in advance and never used is as good as none.
 	{"closed keys", expired(`payment_keys`, `merchant_id, scope, key`, `closed_to`, `closed_to > 0 AND payment_id = 0 AND mac = ''`), keyLife},
@@ -42,17 +42,10 @@ DELETE FROM %s WHERE (%s) IN (SELECT %s FROM %s WHERE %s AND %s <= $1 ORDER BY %
 }
 
 // wipe leaves the version as it is: no turn writes the column, so a turn under way loses nothing.
-func wipe(at, which string) string {
-	return fmt.Sprintf(`-- every merchant
-UPDATE later_operations SET sealed = '' WHERE (merchant_id, payment_id, id) IN
-(SELECT merchant_id, payment_id, id FROM later_operations WHERE sealed <> ''%s AND %s > 0 AND %s <= $1 ORDER BY %s LIMIT $2)`, which, at, at, at)
-}
-
-// wipeFirst is wipe for first attempts.
-func wipeFirst(at, which string) string {
-	return fmt.Sprintf(`-- every merchant
-UPDATE payments SET first_sealed = '' WHERE (merchant_id, id) IN
-(SELECT merchant_id, id FROM payments WHERE first_sealed <> ''%s AND %s > 0 AND %s <= $1 ORDER BY %s LIMIT $2)`, which, at, at, at)
+func wipe(where place, at, which string) string {
+	return where.word(fmt.Sprintf(`-- every merchant
+UPDATE {table} SET {}sealed = '' WHERE (merchant_id, {of}, id) IN
+(SELECT merchant_id, {of}, id FROM {table} WHERE {}sealed <> ''%s AND {}%s > 0 AND {}%s <= $1 ORDER BY {}%s LIMIT $2)`, which, at, at, at))
 }
 
 // Purge forgets what nothing needs any more: sealed card numbers, keys that are free again, PIN keys that have expired, and notices that are

@@ -329,18 +329,23 @@ func (t *txn) isFirst(m payment.MerchantID, of payment.ID, o *payment.Operation)
 	return t.failed
 }
 
+// documents are the parts of an operation that are stored as JSON.
+func documents(o *payment.Operation) (result, card string, err error) {
+	if result, err = encodeJSON(o.Result); err != nil {
+		return "", "", wrap(err, "result of operation %d", o.ID)
+	}
+	card, err = encodeJSON(o.Card)
+	return result, card, wrap(err, "card of operation %d", o.ID)
+}
+
 // first appends the firstColumns of an attempt.
 func (t *txn) first(args []any, m payment.MerchantID, of payment.ID, o *payment.Operation) ([]any, error) {
 	if err := t.isFirst(m, of, o); err != nil {
 		return nil, err
 	}
-	result, err := encodeJSON(o.Result)
+	result, card, err := documents(o)
 	if err != nil {
-		return nil, wrap(err, "result of operation %d", o.ID)
-	}
-	card, err := encodeJSON(o.Card)
-	if err != nil {
-		return nil, wrap(err, "card of operation %d", o.ID)
+		return nil, err
 	}
 	return append(args, o.Version, string(o.Kind), string(o.State), o.Number, o.Acquirer, o.Amount.Currency().Code(), o.Amount.Minor(),
 		string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt), o.Owner,
@@ -375,13 +380,9 @@ func (t *txn) InsertOperation(o *payment.Operation) error {
 		}
 		return t.must(missedOperation(errThere, "insert", o), insertFirst, args...)
 	}
-	result, err := encodeJSON(o.Result)
+	result, card, err := documents(o)
 	if err != nil {
-		return wrap(err, "result of operation %d", o.ID)
-	}
-	card, err := encodeJSON(o.Card)
-	if err != nil {
-		return wrap(err, "card of operation %d", o.ID)
+		return err
 	}
 	missed := missedOperation(errThere, "insert", o)
 	return t.must(missed, insertOperation, int64(o.Merchant), int64(o.Payment), int64(o.ID), o.Version, string(o.Kind), string(o.State),
