@@ -15,8 +15,17 @@ type OwedCount struct {
 	Oldest  time.Time // When the oldest of them was made.
 }
 
+// countOwed finds each operation by the index that has it (terms.go).
 const countOwed = `-- every merchant
-SELECT kind, COUNT(*), CAST(SUM(flagged) AS BIGINT), MIN(created_at) FROM operations WHERE due_at > 0 GROUP BY kind
+SELECT kind, COUNT(*), CAST(SUM(flagged) AS BIGINT), MIN(created_at) FROM (
+SELECT kind, flagged, created_at FROM later_operations WHERE due_at > 0
+UNION ALL
+SELECT first_kind, first_flagged, first_created_at FROM payments WHERE first_free_at > 0
+UNION ALL
+SELECT first_kind, first_flagged, first_created_at FROM payments WHERE first_held_at > 0
+UNION ALL
+SELECT first_kind, first_flagged, first_created_at FROM terms CROSS JOIN payments
+WHERE first_term > 0 AND first_term = terms.id AND first_owner > 0 AND first_due_at > 0 AND first_held_at = 0) AS owed GROUP BY kind
 UNION ALL
 SELECT '', COUNT(*), 0, MIN(created_at) FROM payments WHERE due_at > 0 HAVING COUNT(*) > 0`
 

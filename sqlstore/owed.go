@@ -2,7 +2,9 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,12 +15,15 @@ import (
 // Owed work and the incarnations that have it in hand. A lease runs by the database's time, so that the clocks of several hosts need not
 // agree. Whoever takes over a row raises its version, which fences the one who had it: its compare-and-set fails.
 
-// place is one of the two places where operations live.
-type place struct{ table, of, prefix string }
+// place is one of the two places where operations live, with its table, the column of the payment's ID, and what stands before an
+// operation's columns. free and held are the columns by which what is due is found: of what nobody has in hand, and of what somebody has. wiped takes a
+// sealed card number away.
+type place struct{ table, of, prefix, free, held, wiped string }
 
+// A first attempt's due time is in columns of their own that are 0 while the process that stored it has it in hand (terms.go).
 var (
-	inPayment = place{"payments", "id", "first_"}
-	inOwnRow  = place{"later_operations", "payment_id", ""}
+	inPayment = place{"payments", "id", "first_", "first_free_at", "first_held_at", "first_sealed = '', first_vain_at = 0"}
+	inOwnRow  = place{"later_operations", "payment_id", "", "due_at", "due_at", "sealed = ''"}
 )
 
 // placeOf is where an operation of a payment lives.
@@ -29,9 +34,24 @@ func placeOf(of, id payment.ID) place {
 	return inOwnRow
 }
 
-// word words a statement for a place: {table} is its table, {of} the column of the payment's ID, and {} stands before an operation's columns.
+// word words a statement for a place: {table}, {of}, {free}, {held} and {wiped} are as above, and {} stands before an operation's columns.
+// {free at X} and {held at X} assign a due time.
 func (p place) word(text string) string {
-	return strings.NewReplacer("{table}", p.table, "{of}", p.of, "{}", p.prefix).Replace(text)
+	text = dueFree.ReplaceAllString(text, p.dueAt(p.free, p.held))
+	text = dueHeld.ReplaceAllString(text, p.dueAt(p.held, p.free))
+	return strings.NewReplacer("{table}", p.table, "{of}", p.of, "{}", p.prefix, "{free}", p.free, "{held}", p.held, "{wiped}", p.wiped).Replace(text)
+}
+
+var (
+	dueFree = regexp.MustCompile(`\{free at ([^}]*)\}`)
+	dueHeld = regexp.MustCompile(`\{held at ([^}]*)\}`)
+)
+
+func (p place) dueAt(in, other string) string {
+	if in == other {
+		return in + " = ${1}"
+	}
+	return "{}due_at = ${1}, " + in + " = ${1}, " + other + " = 0"
 }
 
 // inBoth words statements for both places.
@@ -47,26 +67,30 @@ type leases struct {
 	claim                 map[place]string
 	release               []string
 	enlist, renew, forget string
+	end                   string // Of terms (terms.go).
 }
 
 func newLeases(d *dialect) leases {
 	living := func(id, param string) string {
 		return `EXISTS (SELECT 1 FROM incarnations WHERE incarnations.id = ` + id + ` AND alive_until > ` + d.now(param) + `)`
 	}
-	claim := `UPDATE {table} SET {}owner = $4, {}due_at = $6, {}tries = {}tries + 1, {}version = {}version + 1
+	claim := `UPDATE {table} SET {}owner = $4, {held at $6}, {}tries = {}tries + 1, {}version = {}version + 1
 WHERE merchant_id = $1 AND {of} = $2 AND id = $3 AND {}due_at > 0 AND {}due_at <= $5
 AND ({}owner = 0 OR {}owner = $4 OR NOT ` + living("{table}.{}owner", "$7") + `) AND ` + living("$4", "$7")
 	return leases{
 		claim: map[place]string{inPayment: inPayment.word(claim), inOwnRow: inOwnRow.word(claim)},
 		release: inBoth(`-- every merchant
-UPDATE {table} SET {}owner = 0, {}due_at = ` + d.now("$1") + `, {}version = {}version + 1
-WHERE {}due_at > 0 AND {}owner > 0 AND NOT ` + living("{table}.{}owner", "$1")),
+UPDATE {table} SET {}owner = 0, {free at ` + d.now("$1") + `}, {}version = {}version + 1
+WHERE {held} > 0 AND {}owner > 0 AND NOT ` + living("{table}.{}owner", "$1")),
 		enlist: `-- every merchant
 INSERT INTO incarnations (id, alive_until) VALUES ($1, $2 + ` + d.now("$3") + `)`,
 		renew: `-- every merchant
 UPDATE incarnations SET alive_until = $2 + ` + d.now("$3") + ` WHERE id = $1 AND alive_until > ` + d.now("$3"),
 		forget: `-- every merchant
 DELETE FROM incarnations WHERE alive_until <= ` + d.now("$1"),
+		end: `-- every merchant
+DELETE FROM terms WHERE id IN (SELECT id FROM terms WHERE (incarnation = $1 AND id < $2) OR NOT ` + living("terms.incarnation", "$3") + d.skipLocked + `)
+RETURNING id`,
 	}
 }
 
@@ -78,7 +102,7 @@ func (t *txn) ClaimOperation(merchant payment.MerchantID, of, id payment.ID, inc
 }
 
 var hasten = inBoth(`-- every merchant
-UPDATE {table} SET {}due_at = $2 WHERE {}owner = 0 AND {}due_at > $2 AND {}state = 'waiting' AND {}acquirer = $1`)
+UPDATE {table} SET {free at $2} WHERE {free} > 0 AND {}owner = 0 AND {free} > $2 AND {}state = 'waiting' AND {}acquirer = $1`)
 
 // Hasten makes due now what waits for somebody at an acquirer.
 func (s *Store) Hasten(ctx context.Context, acquirer string, now time.Time) error {
@@ -113,19 +137,23 @@ func (s *Store) Enlist(ctx context.Context, lease time.Duration) (int64, error) 
 		if _, err := t.exec(s.leases.enlist, s.dialect.timed(incarnation, lease.Milliseconds())...); err != nil {
 			return err
 		}
-		if !s.dialect.alone {
-			return nil
+		if err := t.beginTerm(incarnation, incarnation); err != nil || !s.dialect.alone {
+			return err
 		}
 		if _, err := t.exec(retireOthers, incarnation); err != nil {
 			return err
 		}
-		return t.each(s.leases.release, s.dialect.timed()...)
+		return t.takeOver(incarnation, incarnation)
 	})
+	if err == nil {
+		s.terms.set(incarnation, incarnation)
+	}
 	return incarnation, wrap(err, "enlist")
 }
 
 // Renew keeps an incarnation alive for another lease.
 func (s *Store) Renew(ctx context.Context, incarnation int64, lease time.Duration) error {
+	var term int64
 	err := s.write(ctx, func(t *txn) error {
 		n, err := t.exec(s.leases.renew, s.dialect.timed(incarnation, lease.Milliseconds())...)
 		if err != nil {
@@ -134,12 +162,20 @@ func (s *Store) Renew(ctx context.Context, incarnation int64, lease time.Duratio
 		if n == 0 {
 			return fmt.Errorf("its lease ran out: %w", payment.ErrNotFound)
 		}
-		if err := t.each(s.leases.release, s.dialect.timed()...); err != nil {
+		id, err := t.block(1)
+		if err != nil {
+			return err
+		}
+		term = int64(id)
+		if err := errors.Join(t.beginTerm(term, incarnation), t.takeOver(incarnation, s.terms.of(incarnation))); err != nil {
 			return err
 		}
 		_, err = t.exec(s.leases.forget, s.dialect.timed()...)
 		return err
 	})
+	if err == nil {
+		s.terms.set(incarnation, term)
+	}
 	return wrap(err, "renew incarnation %d", incarnation)
 }
 
@@ -149,6 +185,9 @@ func (s *Store) Retire(ctx context.Context, incarnation int64) error {
 		_, err := t.exec(retire, incarnation)
 		return err
 	})
+	if err == nil {
+		s.terms.set(incarnation, 0)
+	}
 	return wrap(err, "retire incarnation %d", incarnation)
 }
 
@@ -157,13 +196,13 @@ func (s *Store) Retire(ctx context.Context, incarnation int64) error {
 // decides who may take it.
 var (
 	dueParts = append(inBoth(`-- every merchant
-SELECT merchant_id, {of}, id, {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner = 0 AND {}due_at <= $1 ORDER BY {}due_at LIMIT $2`, `-- every merchant
-SELECT merchant_id, {of}, id, {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner > 0 AND {}due_at <= $1 ORDER BY {}due_at LIMIT $2`), `-- every merchant
+SELECT merchant_id, {of}, id, {free} FROM {table} WHERE {free} > 0 AND {}owner = 0 AND {free} <= $1 ORDER BY {free} LIMIT $2`, `-- every merchant
+SELECT merchant_id, {of}, id, {held} FROM {table} WHERE {held} > 0 AND {}owner > 0 AND {held} <= $1 ORDER BY {held} LIMIT $2`), `-- every merchant
 SELECT merchant_id, id, 0, due_at FROM payments WHERE due_at > 0 AND due_at <= $1 ORDER BY due_at LIMIT $2`)
 
 	nextParts = append(inBoth(`-- every merchant
-SELECT {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner = 0 AND {}due_at > $1 ORDER BY {}due_at LIMIT 1`, `-- every merchant
-SELECT {}due_at FROM {table} WHERE {}due_at > 0 AND {}owner > 0 AND {}due_at > $1 ORDER BY {}due_at LIMIT 1`), `-- every merchant
+SELECT {free} FROM {table} WHERE {free} > 0 AND {}owner = 0 AND {free} > $1 ORDER BY {free} LIMIT 1`, `-- every merchant
+SELECT {held} FROM {table} WHERE {held} > 0 AND {}owner > 0 AND {held} > $1 ORDER BY {held} LIMIT 1`), `-- every merchant
 SELECT due_at FROM payments WHERE due_at > 0 AND due_at > $1 ORDER BY due_at LIMIT 1`)
 )
 

@@ -89,8 +89,11 @@ func newPostgresConn(raw *pgconn.PgConn, patience time.Duration) *postgresConn {
 	return &postgresConn{raw: raw, patience: patience, front: raw.Frontend(), stmts: map[wording]*postgresStmt{}}
 }
 
-// mustChange makes a statement that changes no row fail with division_by_zero. Nothing else in our statements divides.
+// mustChange makes a statement that changes or locks no row fail with division_by_zero. Nothing else in our statements divides.
 func mustChange(text string) string {
+	if locks(text) {
+		return "WITH locked AS (" + text + ") SELECT 1/count(*) FROM locked"
+	}
 	return "WITH changed AS (" + text + " RETURNING 1) SELECT 1/count(*) FROM changed"
 }
 

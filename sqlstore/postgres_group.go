@@ -239,10 +239,17 @@ func merge(group []*burst) []step {
 	at := map[string]int{}
 	for _, b := range group {
 		for _, s := range b.steps {
-			i, ok := at[s.text]
+			text := s.text
+			if locks(text) {
+				text = fmt.Sprint(text, s.args) // Once for the whole group.
+			}
+			i, ok := at[text]
+			if ok && locks(s.text) {
+				continue
+			}
 			if !ok {
 				i = len(steps)
-				at[s.text] = i
+				at[text] = i
 				steps = append(steps, step{text: s.text, must: true, missed: func() error { return errMerged }})
 			}
 			steps[i].rows = append(steps[i].rows, s.args)

@@ -739,13 +739,95 @@ func TestPostgresPlans(t *testing.T) {
 	t.Parallel()
 	address := pgtest.URL(t)
 	s := openURL(t, address)
-	for _, text := range slices.Concat(dueParts, nextParts, s.leases.release, hasten) {
+	for _, text := range slices.Concat(dueParts, nextParts, s.leases.release, hasten, []string{listHeld, countOwed}) {
 		text = strings.Replace(text, "cquirer = $1", "cquirer = 'wallet'", 1)
 		text = regexp.MustCompile(`\$\d`).ReplaceAllString(text, "5")
 		plan := strings.Join(column(t, address+"&options=-cenable_seqscan%3Doff", "EXPLAIN "+text), "\n")
-		if !regexp.MustCompile(`\w+_due\b`).MatchString(plan) || strings.Contains(plan, "Seq Scan") {
+		if !regexp.MustCompile(`\w+_(due|term)\b`).MatchString(plan) || regexp.MustCompile(`Seq Scan on (payments|later_operations)`).MatchString(plan) {
 			t.Errorf("%s\nruns as\n%s", text, plan)
 		}
+	}
+}
+
+// TestAnswersLeaveIndexesAlone checks that what is written when a first attempt is answered is in no index but those of what is due, whose
+// columns are 0 before and after. Else PostgreSQL would make new entries in all of them.
+func TestAnswersLeaveIndexesAlone(t *testing.T) {
+	t.Parallel()
+	address := pgtest.URL(t)
+	wantNone(t, openURL(t, address).Close())
+	indexed := column(t, address, `SELECT DISTINCT attname::text FROM pg_depend d JOIN pg_index i ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = d.refobjsubid
+WHERE i.indrelid = 'payments'::regclass AND d.refobjid = i.indrelid AND a.attnum > 0 ORDER BY 1`)
+	var both []string
+	for _, name := range strings.Split(paymentChanges+","+firstChanges, ",") {
+		if name = strings.TrimSpace(name); slices.Contains(indexed, name) {
+			both = append(both, name)
+		}
+	}
+	if d := cmp.Diff([]string{"due_at", "first_free_at", "first_held_at", "first_vain_at"}, both); d != "" || !slices.Contains(indexed, "first_term") {
+		t.Errorf("columns that change and are indexed (-want +got):\n%s", d)
+	}
+}
+
+// TestTermOfTheDead stores a payment in the name of a process that is held for dead, and one in a transaction that has not ended when its term
+// is over.
+func TestTermOfTheDead(t *testing.T) {
+	t.Parallel()
+	address := pgtest.URL(t)
+	a, b := openURL(t, address), openURL(t, address)
+	const short = time.Second
+	first, err := a.Enlist(t.Context(), short)
+	wantNone(t, err)
+	born := time.Now()
+	second, err := b.Enlist(t.Context(), time.Hour)
+	wantNone(t, err)
+	inHand := func(s *Store, owner int64, id payment.ID, before func()) error {
+		return s.InTx(t.Context(), func(tx payment.Tx) error {
+			p := payment.Payment{Merchant: 1, ID: id, State: payment.Open, Amount: money.New(100, money.MustCurrency("AUD"))}
+			o := payment.Operation{Merchant: 1, Payment: id, ID: id, Kind: payment.Sale, State: payment.Sent, Amount: p.Amount, DueAt: time.Now(), Owner: owner}
+			if err := tx.InsertPayment(&p, &o); err != nil || before == nil {
+				return err
+			}
+			_, err := tx.Payment(1, id) // Which needs what is written so far.
+			before()
+			return err
+		})
+	}
+	renew := func() { wantNone(t, b.Renew(t.Context(), second, time.Hour)) }
+	due := func() int {
+		list, _, err := b.Due(t.Context(), time.Now().Add(time.Second), 10)
+		wantNone(t, err)
+		return len(list)
+	}
+
+	wantNone(t, inHand(b, second, 1, func() {
+		for range 3 {
+			renew() // Its term must not end before it has.
+		}
+	}))
+	if n := due(); n != 0 {
+		t.Errorf("%d attempts are due, want none before the term is over", n)
+	}
+	renew()
+	if n := due(); n != 1 {
+		t.Errorf("%d attempts are due, want the one whose term was over before it was stored", n)
+	}
+
+	time.Sleep(time.Until(born.Add(short + 20*time.Millisecond)))
+	renew()
+	for range 3 { // Alone, and in a group.
+		var wg sync.WaitGroup
+		for id := payment.ID(2); id < 10; id++ {
+			wg.Go(func() {
+				if err := inHand(a, first, id, nil); !errors.Is(err, payment.ErrStoreConflict) {
+					t.Errorf("payment %d in the name of the dead: got %v, want %v", id, err, payment.ErrStoreConflict)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if got := column(t, address, `SELECT CAST(id AS TEXT) FROM payments ORDER BY id`); len(got) != 1 {
+		t.Errorf("payments %v are stored, want one", got)
 	}
 }
 

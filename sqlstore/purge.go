@@ -25,7 +25,7 @@ var purges = []struct {
 	what, text string
 	life       time.Duration
 }{
-	{"card numbers of first attempts that took no money", wipe(inPayment, `settled_at`, ` AND {}state IN ('declined', 'reversed')`), vainLife},
+	{"card numbers of first attempts that took no money", wipe(inPayment, `vain_at`, ``), vainLife},
 	{"card numbers of first attempts", wipe(inPayment, `created_at`, ``), cardLife},
 	{"card numbers of attempts that took no money", wipe(inOwnRow, `settled_at`, ` AND {}state IN ('declined', 'reversed')`), vainLife},
 	{"card numbers", wipe(inOwnRow, `created_at`, ``), cardLife},
@@ -44,7 +44,7 @@ DELETE FROM %s WHERE (%s) IN (SELECT %s FROM %s WHERE %s AND %s <= $1 ORDER BY %
 // wipe leaves the version as it is: no turn writes the column, so a turn under way loses nothing.
 func wipe(where place, at, which string) string {
 	return where.word(fmt.Sprintf(`-- every merchant
-UPDATE {table} SET {}sealed = '' WHERE (merchant_id, {of}, id) IN
+UPDATE {table} SET {wiped} WHERE (merchant_id, {of}, id) IN
 (SELECT merchant_id, {of}, id FROM {table} WHERE {}sealed <> ''%s AND {}%s > 0 AND {}%s <= $1 ORDER BY {}%s LIMIT $2)`, which, at, at, at))
 }
 

@@ -307,7 +307,8 @@ CREATE TABLE payments (
     first_flagged      BIGINT NOT NULL CHECK (first_flagged IN (0, 1)),
     first_sent_at      BIGINT NOT NULL,
     first_card         TEXT   NOT NULL,
-    first_sealed       TEXT   NOT NULL,
+    first_sealed       TEXT   NOT NULL, first_term BIGINT NOT NULL DEFAULT 0, first_free_at BIGINT NOT NULL DEFAULT 0, first_held_at BIGINT NOT NULL DEFAULT 0, first_vain_at BIGINT NOT NULL DEFAULT 0
+    CHECK (first_due_at = 0 OR first_term + first_free_at + first_held_at > 0),
     PRIMARY KEY (merchant_id, id)
 );
 
@@ -315,11 +316,15 @@ CREATE INDEX payments_by_time ON payments (merchant_id, created_at, id) WHERE cr
 
 CREATE INDEX payments_due ON payments (due_at) WHERE due_at > 0;
 
-CREATE INDEX payments_first_due ON payments (first_owner, first_due_at) WHERE first_due_at > 0;
+CREATE INDEX payments_first_free_due ON payments (first_free_at) WHERE first_free_at > 0;
+
+CREATE INDEX payments_first_held_due ON payments (first_held_at) WHERE first_held_at > 0;
 
 CREATE INDEX payments_first_sealed ON payments (first_created_at) WHERE first_sealed <> '';
 
-CREATE INDEX payments_first_sealed_in_vain ON payments (first_settled_at) WHERE first_sealed <> '' AND first_state IN ('declined', 'reversed');
+CREATE INDEX payments_first_sealed_in_vain ON payments (first_vain_at) WHERE first_vain_at > 0;
+
+CREATE INDEX payments_first_term ON payments (first_term) WHERE first_term > 0;
 
 CREATE TABLE pin_keys (
     merchant_id BIGINT NOT NULL,
@@ -366,6 +371,11 @@ CREATE TABLE terminals (
     disabled    BIGINT NOT NULL CHECK (disabled IN (0, 1)),
     PRIMARY KEY (merchant_id, id),
     FOREIGN KEY (merchant_id, store_id) REFERENCES stores (merchant_id, id)
+);
+
+CREATE TABLE terms (
+    id          BIGINT NOT NULL PRIMARY KEY,
+    incarnation BIGINT NOT NULL
 );
 
 CREATE TABLE vendors (

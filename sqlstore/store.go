@@ -60,6 +60,7 @@ type Store struct {
 	engine  engine
 	dialect dialect
 	leases  leases
+	terms   terms
 }
 
 var _ payment.Store = (*Store)(nil)

@@ -140,13 +140,13 @@ func (r *reader) Payment(merchant payment.MerchantID, id payment.ID) (payment.Pa
 	return p, wrap(err, "payment %d of merchant %d", id, merchant)
 }
 
-var insertPayment = `INSERT INTO payments (` + paymentColumns + `, ` + firstColumns + `) VALUES (` + params(59) + `) ON CONFLICT DO NOTHING`
+var insertPayment = `INSERT INTO payments (` + paymentColumns + `, ` + firstColumns + `) VALUES (` + params(63) + `) ON CONFLICT DO NOTHING`
 
 // InsertPayment stores a new payment as it is, its version too, with its first attempt.
 func (t *txn) InsertPayment(p *payment.Payment, first *payment.Operation) error {
 	merchant, id := p.Merchant, p.ID
 	missed := func() error { return wrap(errThere, "insert payment %d of merchant %d", id, merchant) }
-	args := append(make([]any, 0, 59),
+	args := append(make([]any, 0, 63),
 		int64(p.Merchant), int64(p.ID), p.Version, string(p.State), p.Protocol, p.Key.Scope, p.Key.Key, int64(p.Credential), int64(p.Store),
 		int64(p.Terminal), p.Numbering.Prefix, int64(p.Numbering.Digits), p.Amount.Currency().Code(), p.Amount.Minor(), p.Tip, p.Method,
 		string(p.Flow), int64(p.Attempt), bit(p.AuthorizeOnly), bit(p.Retryable), p.Captured, p.Reserved, p.Refunded, p.Fee,
@@ -157,7 +157,11 @@ func (t *txn) InsertPayment(p *payment.Payment, first *payment.Operation) error 
 		args = append(args, noFirst...)
 	} else {
 		var err error
-		if args, err = t.first(args, p.Merchant, p.ID, first); err != nil {
+		var term int64
+		if term, err = t.term(first); err != nil {
+			return err
+		}
+		if args, err = t.first(args, p.Merchant, p.ID, first, term); err != nil {
 			return err
 		}
 	}
@@ -307,16 +311,17 @@ func missedOperation(err error, what string, o *payment.Operation) func() error 
 const (
 	firstColumns = `first_version, first_kind, first_state, first_number, first_acquirer, first_currency, first_amount, first_failure,
 first_failure_text, first_result, first_business_day, first_created_at, first_settled_at, first_due_at, first_owner, first_tries,
-first_flagged, first_sent_at, first_card, first_sealed`
+first_flagged, first_sent_at, first_card, first_sealed, first_free_at, first_held_at, first_vain_at, first_term`
 
 	// firstChanges are to firstColumns as operationChanges are to operationColumns.
 	firstChanges = `first_state, first_number, first_acquirer, first_amount, first_failure, first_failure_text, first_result,
-first_business_day, first_settled_at, first_due_at, first_owner, first_tries, first_flagged, first_sent_at`
+first_business_day, first_settled_at, first_due_at, first_owner, first_tries, first_flagged, first_sent_at,
+first_free_at, first_held_at, first_vain_at`
 )
 
 // noFirst are the firstColumns of a payment without attempts.
 var noFirst = []any{int64(0), "", "", "", "", "", int64(0), "", "", "", int64(0), int64(0), int64(0), int64(0), int64(0), int64(0), int64(0),
-	int64(0), "", ""}
+	int64(0), "", "", int64(0), int64(0), int64(0), int64(0)}
 
 // isFirst fails unless an operation can live in its payment's row. What has no column there would be lost.
 func (t *txn) isFirst(m payment.MerchantID, of payment.ID, o *payment.Operation) error {
@@ -338,8 +343,8 @@ func documents(o *payment.Operation) (result, card string, err error) {
 	return result, card, wrap(err, "card of operation %d", o.ID)
 }
 
-// first appends the firstColumns of an attempt.
-func (t *txn) first(args []any, m payment.MerchantID, of payment.ID, o *payment.Operation) ([]any, error) {
+// first appends the firstColumns of an attempt. In a term it is not listed as due.
+func (t *txn) first(args []any, m payment.MerchantID, of payment.ID, o *payment.Operation, term int64) ([]any, error) {
 	if err := t.isFirst(m, of, o); err != nil {
 		return nil, err
 	}
@@ -347,9 +352,13 @@ func (t *txn) first(args []any, m payment.MerchantID, of payment.ID, o *payment.
 	if err != nil {
 		return nil, err
 	}
+	free, held, vain := dueColumns(o)
+	if term > 0 {
+		free, held = 0, 0
+	}
 	return append(args, o.Version, string(o.Kind), string(o.State), o.Number, o.Acquirer, o.Amount.Currency().Code(), o.Amount.Minor(),
 		string(o.Failure), o.FailureText, result, int64(o.Day), millis(o.CreatedAt), millis(o.SettledAt), millis(o.DueAt), o.Owner,
-		int64(o.Tries), bit(o.Flagged), millis(o.SentAt), card, hex.EncodeToString(o.Sealed)), nil
+		int64(o.Tries), bit(o.Flagged), millis(o.SentAt), card, hex.EncodeToString(o.Sealed), free, held, vain, term), nil
 }
 
 // firstChange appends the firstChanges of an attempt.
@@ -361,8 +370,9 @@ func (t *txn) firstChange(args []any, m payment.MerchantID, of payment.ID, o *pa
 	if err != nil {
 		return nil, wrap(err, "result of operation %d", o.ID)
 	}
+	free, held, vain := dueColumns(o)
 	return append(args, string(o.State), o.Number, o.Acquirer, o.Amount.Minor(), string(o.Failure), o.FailureText, result, int64(o.Day),
-		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged), millis(o.SentAt)), nil
+		millis(o.SettledAt), millis(o.DueAt), o.Owner, int64(o.Tries), bit(o.Flagged), millis(o.SentAt), free, held, vain), nil
 }
 
 var (
@@ -374,7 +384,7 @@ var (
 // InsertOperation stores a new operation as it is, its version too.
 func (t *txn) InsertOperation(o *payment.Operation) error {
 	if o.ID == o.Payment {
-		args, err := t.first([]any{int64(o.Merchant), int64(o.Payment)}, o.Merchant, o.Payment, o)
+		args, err := t.first([]any{int64(o.Merchant), int64(o.Payment)}, o.Merchant, o.Payment, o, 0)
 		if err != nil {
 			return err
 		}

@@ -87,6 +87,8 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() Store)) {
 		{"of two who claim one wins", testClaimRace},
 		{"only the living claim, and only what is due", testClaim},
 		{"work of the dead is taken over", testTakeover},
+		{"an attempt stored in hand is found when it is late", testInHand},
+		{"an attempt stored in hand is found when its process is dead", testInHandOfTheDead},
 		{"blocks never overlap", testBlocks},
 		{"each operation is posted once, in balance", testLedger},
 		{"a credential leads to its caller", testCaller},
@@ -919,6 +921,89 @@ func testTakeover(t *testing.T, open func() Store) {
 	err = s.InTx(t.Context(), func(tx payment.Tx) error { q, o := p, first; o.Version = 1; return tx.UpdatePayment(&q, &o) })
 	wantError(t, "write of the dead, with the payment", err, payment.ErrStoreConflict)
 	checkPayment(t, s, p)
+}
+
+// insertInHand stores payments whose first attempts somebody has in hand, all but the one that is answered in the meantime.
+func insertInHand(t *testing.T, s Store, owner int64, until time.Time) (held payment.Operation) {
+	t.Helper()
+	for id := payment.ID(1); id <= 2; id++ {
+		p := newPayment(id)
+		o := newOperation(p, id)
+		o.Owner, o.DueAt, o.State = owner, until, payment.Sent
+		insert(t, s, p, o)
+		checkOperation(t, s, o)
+		if id == 2 {
+			o.Owner, o.DueAt, o.State = 0, time.Time{}, payment.Approved
+			inTx(t, s, func(tx payment.Tx) error { q := o; return tx.UpdatePayment(&p, &q) })
+		} else {
+			held = o
+		}
+	}
+	return held
+}
+
+// testInHand stores an attempt in the hands of one that lives on but never says what came of it.
+func testInHand(t *testing.T, open func() Store) {
+	s := open()
+	me := enlist(t, s, time.Hour)
+	late := then.Add(time.Minute)
+	held := insertInHand(t, s, me, late)
+	for range 2 { // It is found once its term is over, for as long as the lease is renewed again.
+		if err := s.Renew(t.Context(), me, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkOperation(t, s, held) // Still mine, at the same version: its answer may yet come.
+	check := func(at, wantNext time.Time, want ...payment.Owed) {
+		t.Helper()
+		got, next, err := s.Due(t.Context(), at, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "due", got, append([]payment.Owed{}, want...))
+		equal(t, "next", next, wantNext)
+	}
+	check(late.Add(-time.Millisecond), late)
+	check(late, time.Time{}, payment.Owed{Merchant: merchant, Payment: 1, Operation: 1})
+	if !claim(t, s, 1, 1, me, late, late.Add(time.Minute)) {
+		t.Fatal("could not claim what I had in hand")
+	}
+	check(late, late.Add(time.Minute))
+
+	// One that has retired has no term: what is stored in its name is found at once.
+	if err := s.Retire(t.Context(), me); err != nil {
+		t.Fatal(err)
+	}
+	p := newPayment(3)
+	o := newOperation(p, 3)
+	o.Owner, o.DueAt = me, late
+	insert(t, s, p, o)
+	check(late, late.Add(time.Minute), payment.Owed{Merchant: merchant, Payment: 3, Operation: 3})
+}
+
+func testInHandOfTheDead(t *testing.T, open func() Store) {
+	s := open()
+	const short = time.Second
+	dead := enlist(t, s, short)
+	born := time.Now()
+	held := insertInHand(t, s, dead, born.Add(time.Hour).Truncate(time.Millisecond).UTC())
+	time.Sleep(time.Until(born.Add(short + 20*time.Millisecond)))
+	me := enlist(t, s, time.Hour)
+	if err := s.Renew(t.Context(), me, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Add(time.Second) // A second lies between the clocks of this process and of the database.
+	got, next, err := s.Due(t.Context(), now, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "due", got, []payment.Owed{{Merchant: merchant, Payment: 1, Operation: 1}})
+	equal(t, "next", next, time.Time{})
+	err = s.InTx(t.Context(), func(tx payment.Tx) error { q := held; return tx.UpdateOperation(&q) })
+	wantError(t, "write of the dead", err, payment.ErrStoreConflict)
+	if !claim(t, s, 1, 1, me, now, now.Add(time.Minute)) {
+		t.Error("could not take over")
+	}
 }
 
 func testBlocks(t *testing.T, open func() Store) {
