@@ -16,8 +16,8 @@ import (
 // agree. Whoever takes over a row raises its version, which fences the one who had it: its compare-and-set fails.
 
 // place is one of the two places where operations live, with its table, the column of the payment's ID, and what stands before an
-// operation's columns. free and held are the columns by which what is due is found: of what nobody has in hand, and of what somebody has. wiped takes a
-// sealed card number away.
+// operation's columns. free and held are the columns by which what is due is found: of what nobody has in hand, and of what somebody has.
+// wiped takes a sealed card number away.
 type place struct{ table, of, prefix, free, held, wiped string }
 
 // A first attempt's due time is in columns of their own that are 0 while the process that stored it has it in hand (terms.go).

@@ -1,6 +1,7 @@
 -- A first attempt in the hands of a living process is in no index of what is due. PostgreSQL makes new entries in all indexes of a table when
 -- an indexed column of a row changes, so the answer to an attempt must change none. Until then its process finds it by its term, which never
--- changes. A program from before this does not know terms, and must not run beside one that does.
+-- changes. A program from before this does not know terms, and cannot store
+-- an attempt in hand any more.
 
 -- +goose Up
 
