@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -162,16 +161,18 @@ func (s *Store) Renew(ctx context.Context, incarnation int64, lease time.Duratio
 		if n == 0 {
 			return fmt.Errorf("its lease ran out: %w", payment.ErrNotFound)
 		}
-		id, err := t.block(1)
+		if err := t.takeOver(incarnation, s.terms.of(incarnation)); err != nil {
+			return err
+		}
+		if _, err := t.exec(s.leases.forget, s.dialect.timed()...); err != nil {
+			return err
+		}
+		id, err := t.block(1) // At the end: others who want IDs wait for it.
 		if err != nil {
 			return err
 		}
 		term = int64(id)
-		if err := errors.Join(t.beginTerm(term, incarnation), t.takeOver(incarnation, s.terms.of(incarnation))); err != nil {
-			return err
-		}
-		_, err = t.exec(s.leases.forget, s.dialect.timed()...)
-		return err
+		return t.beginTerm(term, incarnation)
 	})
 	if err == nil {
 		s.terms.set(incarnation, term)
