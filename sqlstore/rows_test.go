@@ -2,10 +2,12 @@ package sqlstore
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -298,6 +300,48 @@ func TestNoticeRecords(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("notices (-want +got):\n%s", d)
 		}
+	})
+}
+
+// TestCountOwed counts what is owed wherever it is found: a first attempt in a term, in the index of what is held, in that of what is free, and not
+// at all; and another operation.
+func TestCountOwed(t *testing.T) {
+	eachEngine(t, func(t *testing.T, cfg Config, _ goose.Dialect) {
+		s := openCfg(t, cfg)
+		me, err := s.Enlist(t.Context(), time.Hour)
+		wantNone(t, err)
+		at := time.UnixMilli(1_700_000_000_000).UTC()
+		p := payment.Payment{Merchant: 1, ID: 1, State: payment.Open, Amount: money.New(100, money.MustCurrency("AUD"))}
+		o := payment.Operation{Merchant: 1, Payment: 1, ID: 1, Kind: payment.Sale, State: payment.Sent, Amount: p.Amount, CreatedAt: at, DueAt: at, Owner: me,
+			Flagged: true}
+		check := func(want ...OwedCount) {
+			t.Helper()
+			got, err := s.CountOwed(t.Context())
+			wantNone(t, err)
+			slices.SortFunc(got, func(a, b OwedCount) int { return strings.Compare(string(a.Kind), string(b.Kind)) })
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("owed (-want +got):\n%s", d)
+			}
+		}
+		sale := OwedCount{Kind: payment.Sale, Count: 1, Flagged: 1, Oldest: at}
+		refund := OwedCount{Kind: payment.Refund, Count: 1, Oldest: at.Add(time.Hour)}
+		check()
+		wantNone(t, s.InTx(t.Context(), func(tx payment.Tx) error { return tx.InsertPayment(&p, &o) }))
+		check(sale)
+		for range 3 {
+			wantNone(t, s.Renew(t.Context(), me, time.Hour))
+			check(sale)
+		}
+		o.Owner = 0
+		wantNone(t, s.InTx(t.Context(), func(tx payment.Tx) error {
+			later := o
+			later.ID, later.Kind, later.CreatedAt, later.Flagged = 2, payment.Refund, refund.Oldest, false
+			return errors.Join(tx.UpdateOperation(&o), tx.InsertOperation(&later))
+		}))
+		check(refund, sale)
+		o.DueAt = time.Time{}
+		wantNone(t, s.InTx(t.Context(), func(tx payment.Tx) error { return tx.UpdateOperation(&o) }))
+		check(refund)
 	})
 }
 
