@@ -15,7 +15,7 @@ type dialect struct {
 	// alone says that one server process has the store to itself: a new incarnation owns at once all that earlier ones had in hand.
 	alone bool
 	// lockShared and skipLocked end a SELECT: rows cannot be deleted until the transaction has ended, and rows that are so locked are left
-	// out. They are empty where one transaction runs at a time.
+	// out. Only terms need them.
 	lockShared, skipLocked string
 }
 

@@ -126,7 +126,7 @@ DELETE FROM incarnations WHERE id <> $1`
 
 // Enlist makes a new incarnation.
 func (s *Store) Enlist(ctx context.Context, lease time.Duration) (int64, error) {
-	var incarnation int64
+	var incarnation, term int64
 	err := s.write(ctx, func(t *txn) error {
 		id, err := t.block(1)
 		if err != nil {
@@ -136,16 +136,17 @@ func (s *Store) Enlist(ctx context.Context, lease time.Duration) (int64, error) 
 		if _, err := t.exec(s.leases.enlist, s.dialect.timed(incarnation, lease.Milliseconds())...); err != nil {
 			return err
 		}
-		if err := t.beginTerm(incarnation, incarnation); err != nil || !s.dialect.alone {
-			return err
+		if !s.dialect.alone {
+			term = incarnation
+			return t.beginTerm(term, incarnation)
 		}
 		if _, err := t.exec(retireOthers, incarnation); err != nil {
 			return err
 		}
-		return t.takeOver(incarnation, incarnation)
+		return t.takeOver(incarnation, 0)
 	})
 	if err == nil {
-		s.terms.set(incarnation, incarnation)
+		s.terms.set(incarnation, term)
 	}
 	return incarnation, wrap(err, "enlist")
 }
@@ -166,6 +167,9 @@ func (s *Store) Renew(ctx context.Context, incarnation int64, lease time.Duratio
 		}
 		if _, err := t.exec(s.leases.forget, s.dialect.timed()...); err != nil {
 			return err
+		}
+		if s.dialect.alone {
+			return nil
 		}
 		id, err := t.block(1) // At the end: others who want IDs wait for it.
 		if err != nil {

@@ -16,6 +16,8 @@ import (
 // of its payments goes into the index of what is due. Nothing is missed by that: whoever stores such a payment locks the row of its term until
 // its commit, so that the row cannot be deleted before, and finds no row afterwards; then the payment is refused, and stored in a later term.
 // A process that is held for dead cannot store one at all.
+//
+// A store that one process has to itself has no terms: there an index is changed for less than a longer one costs.
 
 // terms are the terms that incarnations of this process store payments in.
 type terms struct {
@@ -23,7 +25,7 @@ type terms struct {
 	now map[int64]int64 // By incarnation.
 }
 
-// of is the term of an incarnation; 0 for one that is not this process's, or not alive.
+// of is the term of an incarnation; 0 for none: it is not this process's, or not alive, or the store is of one process.
 func (t *terms) of(incarnation int64) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -59,6 +61,9 @@ func (t *txn) beginTerm(term, incarnation int64) error {
 
 // takeOver ends the terms of dead incarnations, and those of one that were over before a term, and lets go what dead ones had in hand.
 func (t *txn) takeOver(incarnation, before int64) error {
+	if t.store.dialect.alone {
+		return t.each(t.store.leases.release, t.store.dialect.timed()...)
+	}
 	var over []int64
 	err := t.query(func(r *row) error {
 		over = append(over, r.int())
@@ -80,14 +85,14 @@ const lockTerm = `-- every merchant
 SELECT id FROM terms WHERE id = $1`
 
 // term is the term in which a payment is stored whose first attempt somebody has in hand, and keeps it from being ended until then. It is 0
-// when the index of what is due is to have the attempt at once.
+// when the index of what is due is to have the attempt at once, as on a store of one process.
 func (t *txn) term(first *payment.Operation) (int64, error) {
 	if first.Owner == 0 || first.DueAt.IsZero() {
 		return 0, nil
 	}
 	term := t.store.terms.of(first.Owner)
-	if term == 0 || t.store.dialect.lockShared == "" {
-		return term, nil
+	if term == 0 {
+		return 0, nil
 	}
 	missed := func() error {
 		return wrap(payment.ErrStoreConflict, "term %d of incarnation %d is over", term, first.Owner)

@@ -1,7 +1,6 @@
--- A first attempt in the hands of a living process is in no index of what is due. PostgreSQL makes new entries in all indexes of a table when
--- an indexed column of a row changes, so the answer to an attempt must change none. Until then its process finds it by its term, which never
--- changes. A program from before this does not know terms, and cannot store
--- an attempt in hand any more.
+-- On PostgreSQL, a first attempt in the hands of a living process is in no index of what is due: it makes new entries in all indexes of a table
+-- when an indexed column of a row changes, so the answer to an attempt must change none. Until then it is found by its term, which never changes.
+-- A program from before this does not know terms, and cannot store an attempt in hand any more.
 
 -- +goose Up
 
@@ -10,7 +9,7 @@ CREATE TABLE terms (
     incarnation BIGINT NOT NULL
 );
 
--- In which the payment was stored; 0 for one that was stored without an attempt in hand.
+-- In which the payment was stored; 0 for one that was stored without an attempt in hand, and where one process has the database to itself.
 ALTER TABLE payments ADD COLUMN first_term BIGINT NOT NULL DEFAULT 0;
 
 -- first_due_at of an attempt that nobody has in hand, else 0.
