@@ -14,9 +14,6 @@ type dialect struct {
 	clock func() int64 // Nil where the database has a clock of its own, and statements take no parameter for it.
 	// alone says that one server process has the store to itself: a new incarnation owns at once all that earlier ones had in hand.
 	alone bool
-	// lockShared and skipLocked end a SELECT: rows cannot be deleted until the transaction has ended, and rows that are so locked are left
-	// out. Only terms need them.
-	lockShared, skipLocked string
 }
 
 // timed adds the clock's time to the arguments of a statement that was made with now.
@@ -42,8 +39,5 @@ func postgresDialect() dialect {
 	return dialect{
 		goose: goose.DialectPostgres,
 		now:   func(string) string { return `CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)` },
-
-		lockShared: ` FOR KEY SHARE`,
-		skipLocked: ` FOR UPDATE SKIP LOCKED`,
 	}
 }

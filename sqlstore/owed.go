@@ -88,7 +88,7 @@ UPDATE incarnations SET alive_until = $2 + ` + d.now("$3") + ` WHERE id = $1 AND
 		forget: `-- every merchant
 DELETE FROM incarnations WHERE alive_until <= ` + d.now("$1"),
 		end: `-- every merchant
-DELETE FROM terms WHERE id IN (SELECT id FROM terms WHERE (incarnation = $1 AND id < $2) OR NOT ` + living("terms.incarnation", "$3") + d.skipLocked + `)
+DELETE FROM terms WHERE id IN (SELECT id FROM terms WHERE (incarnation = $1 AND id < $2) OR NOT ` + living("terms.incarnation", "$3") + ` FOR UPDATE SKIP LOCKED)
 RETURNING id`,
 	}
 }

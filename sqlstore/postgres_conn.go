@@ -91,7 +91,7 @@ func newPostgresConn(raw *pgconn.PgConn, patience time.Duration) *postgresConn {
 
 // mustChange makes a statement that changes or locks no row fail with division_by_zero. Nothing else in our statements divides.
 func mustChange(text string) string {
-	if locks(text) {
+	if text == lockTerm {
 		return "WITH locked AS (" + text + ") SELECT 1/count(*) FROM locked"
 	}
 	return "WITH changed AS (" + text + " RETURNING 1) SELECT 1/count(*) FROM changed"

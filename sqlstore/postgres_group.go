@@ -239,17 +239,16 @@ func merge(group []*burst) []step {
 	at := map[string]int{}
 	for _, b := range group {
 		for _, s := range b.steps {
-			text := s.text
-			if locks(text) {
-				text = fmt.Sprint(text, s.args) // Once for the whole group.
-			}
-			i, ok := at[text]
-			if ok && locks(s.text) {
+			if s.text == lockTerm { // Once for the whole group.
+				if !slices.ContainsFunc(steps, func(l step) bool { return l.text == lockTerm && l.args[0] == s.args[0] }) {
+					steps = append(steps, s)
+				}
 				continue
 			}
+			i, ok := at[s.text]
 			if !ok {
 				i = len(steps)
-				at[text] = i
+				at[s.text] = i
 				steps = append(steps, step{text: s.text, must: true, missed: func() error { return errMerged }})
 			}
 			steps[i].rows = append(steps[i].rows, s.args)

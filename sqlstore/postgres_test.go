@@ -922,16 +922,16 @@ func TestManyRows(t *testing.T) {
 			}
 		}
 	}
-	lock := step{text: lockTerm + " FOR KEY SHARE", args: []any{int64(7)}}
+	lock, other := step{text: lockTerm, args: []any{int64(7)}}, step{text: lockTerm, args: []any{int64(8)}}
 	group := []*burst{
 		{steps: []step{lock, {text: "a", args: []any{int64(2), "x"}}, {text: "b", args: []any{int64(1)}}}},
-		{steps: []step{lock, {text: "b", args: []any{int64(9)}}, {text: "a", args: []any{int64(1), "y"}}, {text: "c", args: []any{"z"}}}},
+		{steps: []step{lock, other, {text: "b", args: []any{int64(9)}}, {text: "a", args: []any{int64(1), "y"}}, {text: "c", args: []any{"z"}}}},
 	}
 	var got []string
 	for _, s := range merge(group) {
 		got = append(got, fmt.Sprintf("%s %v %v", s.text, s.rows, s.args))
 	}
-	want := []string{lock.text + " [] [7]", "a [[1 y] [2 x]] []", "b [[1] [9]] []", "c [] [z]"}
+	want := []string{lock.text + " [] [7]", "a [[1 y] [2 x]] []", "b [[1] [9]] []", lock.text + " [] [8]", "c [] [z]"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -41,7 +41,8 @@ func expired(table, key, at, which string) string {
 DELETE FROM %s WHERE (%s) IN (SELECT %s FROM %s WHERE %s AND %s <= $1 ORDER BY %s LIMIT $2)`, table, key, key, table, which, at, at)
 }
 
-// wipe leaves the version as it is: no turn writes the column, so a turn under way loses nothing.
+// wipe leaves the version as it is: no turn writes the number, so a turn under way loses nothing. If it writes that the number was in vain,
+// that stays without effect.
 func wipe(where place, at, which string) string {
 	return where.word(fmt.Sprintf(`-- every merchant
 UPDATE {table} SET {wiped} WHERE (merchant_id, {of}, id) IN

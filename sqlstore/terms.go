@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"strings"
 	"sync"
 
 	"github.com/tillgate/tillgate/payment"
@@ -17,7 +16,8 @@ import (
 // its commit, so that the row cannot be deleted before, and finds no row afterwards; then the payment is refused, and stored in a later term.
 // A process that is held for dead cannot store one at all.
 //
-// A store that one process has to itself has no terms: there an index is changed for less than a longer one costs.
+// A store that one process has to itself has no terms: there an index is changed for less than a longer one costs. So what is said here of
+// locks is for PostgreSQL only.
 
 // terms are the terms that incarnations of this process store payments in.
 type terms struct {
@@ -80,9 +80,9 @@ func (t *txn) takeOver(incarnation, before int64) error {
 	return t.each(t.store.leases.release, t.store.dialect.timed()...)
 }
 
-// lockTerm begins the statement that keeps a term from being ended until the transaction has.
+// lockTerm keeps a term from being ended until the transaction has.
 const lockTerm = `-- every merchant
-SELECT id FROM terms WHERE id = $1`
+SELECT id FROM terms WHERE id = $1 FOR KEY SHARE`
 
 // term is the term in which a payment is stored whose first attempt somebody has in hand, and keeps it from being ended until then. It is 0
 // when the index of what is due is to have the attempt at once, as on a store of one process.
@@ -90,18 +90,14 @@ func (t *txn) term(first *payment.Operation) (int64, error) {
 	if first.Owner == 0 || first.DueAt.IsZero() {
 		return 0, nil
 	}
-	term := t.store.terms.of(first.Owner)
+	owner := first.Owner
+	term := t.store.terms.of(owner)
 	if term == 0 {
 		return 0, nil
 	}
-	missed := func() error {
-		return wrap(payment.ErrStoreConflict, "term %d of incarnation %d is over", term, first.Owner)
-	}
-	return term, t.must(missed, lockTerm+t.store.dialect.lockShared, term)
+	missed := func() error { return wrap(payment.ErrStoreConflict, "term %d of incarnation %d is over", term, owner) }
+	return term, t.must(missed, lockTerm, term)
 }
-
-// locks reports whether a statement only locks.
-func locks(text string) bool { return strings.HasPrefix(text, lockTerm) }
 
 // dueColumns are the values of first_free_at, first_held_at and first_vain_at.
 func dueColumns(o *payment.Operation) (free, held, vain int64) {

@@ -647,6 +647,16 @@ func testContext(t *testing.T, open func() Store) {
 	}
 }
 
+// listDue is what Due lists.
+func listDue(t *testing.T, s Store, now time.Time, limit int) ([]payment.Owed, time.Time) {
+	t.Helper()
+	list, next, err := s.Due(t.Context(), now, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list, next
+}
+
 func testDue(t *testing.T, open func() Store) {
 	s := open()
 	due := func(p payment.ID, after time.Duration) payment.Payment {
@@ -661,10 +671,7 @@ func testDue(t *testing.T, open func() Store) {
 	}
 	check := func(limit int, at time.Duration, next time.Time, want ...payment.Owed) {
 		t.Helper()
-		got, gotNext, err := s.Due(t.Context(), then.Add(at), limit)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got, gotNext := listDue(t, s, then.Add(at), limit)
 		equal(t, fmt.Sprintf("due after %s", at), got, append([]payment.Owed{}, want...))
 		equal(t, fmt.Sprintf("next after %s", at), gotNext, next)
 	}
@@ -737,10 +744,7 @@ func testHasten(t *testing.T, open func() Store) {
 	if err := s.Hasten(t.Context(), "wallet", now); err != nil {
 		t.Fatal(err)
 	}
-	got, next, err := s.Due(t.Context(), now, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got, next := listDue(t, s, now, 10)
 	equal(t, "due", byOperation(got), byOperation(want))
 	equal(t, "next", next, then.Add(time.Hour))
 }
@@ -786,6 +790,16 @@ func die(t *testing.T, s Store, incarnation int64) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// takeOver begins another life, which takes over what dead ones had in hand, and returns a time at which that is due.
+func takeOver(t *testing.T, s Store) (int64, time.Time) {
+	t.Helper()
+	me := enlist(t, s, time.Hour)
+	if err := s.Renew(t.Context(), me, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return me, time.Now().Add(time.Second) // A second lies between the clocks of this process and of the database.
 }
 
 func testClaimRace(t *testing.T, open func() Store) {
@@ -893,15 +907,8 @@ func testTakeover(t *testing.T, open func() Store) {
 		}
 	}
 	die(t, s, a)
-	b := enlist(t, s, time.Hour)
-	if err := s.Renew(t.Context(), b, time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now().Add(time.Second) // A second lies between the clocks of this process and of the database.
-	got, next, err := s.Due(t.Context(), now, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b, now := takeOver(t, s)
+	got, next := listDue(t, s, now, 10)
 	equal(t, "due", byOperation(got), []payment.Owed{{Merchant: merchant, Payment: 1, Operation: 1}, {Merchant: merchant, Payment: 1, Operation: 2}})
 	equal(t, "next", next, rest.DueAt)
 	checkOperation(t, s, rest)
@@ -915,10 +922,10 @@ func testTakeover(t *testing.T, open func() Store) {
 		}
 		// The dead one wakes up and writes what it knows.
 		o.Owner, o.Tries, o.Version = a, 1, 1
-		err = s.InTx(t.Context(), func(tx payment.Tx) error { q := o; return tx.UpdateOperation(&q) })
+		err := s.InTx(t.Context(), func(tx payment.Tx) error { q := o; return tx.UpdateOperation(&q) })
 		wantError(t, "write of the dead", err, payment.ErrStoreConflict)
 	}
-	err = s.InTx(t.Context(), func(tx payment.Tx) error { q, o := p, first; o.Version = 1; return tx.UpdatePayment(&q, &o) })
+	err := s.InTx(t.Context(), func(tx payment.Tx) error { q, o := p, first; o.Version = 1; return tx.UpdatePayment(&q, &o) })
 	wantError(t, "write of the dead, with the payment", err, payment.ErrStoreConflict)
 	checkPayment(t, s, p)
 }
@@ -956,10 +963,7 @@ func testInHand(t *testing.T, open func() Store) {
 	checkOperation(t, s, held) // Still mine, at the same version: its answer may yet come.
 	check := func(at, wantNext time.Time, want ...payment.Owed) {
 		t.Helper()
-		got, next, err := s.Due(t.Context(), at, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got, next := listDue(t, s, at, 10)
 		equal(t, "due", got, append([]payment.Owed{}, want...))
 		equal(t, "next", next, wantNext)
 	}
@@ -988,18 +992,11 @@ func testInHandOfTheDead(t *testing.T, open func() Store) {
 	born := time.Now()
 	held := insertInHand(t, s, dead, born.Add(time.Hour).Truncate(time.Millisecond).UTC())
 	time.Sleep(time.Until(born.Add(short + 20*time.Millisecond)))
-	me := enlist(t, s, time.Hour)
-	if err := s.Renew(t.Context(), me, time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now().Add(time.Second) // A second lies between the clocks of this process and of the database.
-	got, next, err := s.Due(t.Context(), now, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	me, now := takeOver(t, s)
+	got, next := listDue(t, s, now, 10)
 	equal(t, "due", got, []payment.Owed{{Merchant: merchant, Payment: 1, Operation: 1}})
 	equal(t, "next", next, time.Time{})
-	err = s.InTx(t.Context(), func(tx payment.Tx) error { q := held; return tx.UpdateOperation(&q) })
+	err := s.InTx(t.Context(), func(tx payment.Tx) error { q := held; return tx.UpdateOperation(&q) })
 	wantError(t, "write of the dead", err, payment.ErrStoreConflict)
 	if !claim(t, s, 1, 1, me, now, now.Add(time.Minute)) {
 		t.Error("could not take over")
