@@ -2,7 +2,8 @@
 //
 // SQL is written as SQL, in the file that uses it, and has one text for both engines: parameters are $1, $2 and so on, numbers, booleans
 // and times are BIGINT, binary is hexadecimal text, and an insert that may find its row there says ON CONFLICT DO NOTHING and then reads,
-// so that no error needs to be understood. What differs is in dialect.go, and terms.go is for PostgreSQL only. Statements that cannot name a merchant say so in a comment.
+// so that no error needs to be understood. What differs is in dialect.go, and terms.go is for PostgreSQL only. Statements that cannot name a
+// merchant say so in a comment.
 //
 // Whoever writes a closure for InTx may count on READ COMMITTED and no more, whatever the engine. What it has read may be changed by
 // others before it commits, unless it writes that row itself by compare-and-set: so a decision that rests on a row has to write the row.
