@@ -226,7 +226,7 @@ func (d *Desk) byCode(ctx context.Context, j *job, r qfpay.SaleRequest) (qfpay.T
 	if err != nil {
 		return d.unbegun(r, reasonOf(err)), nil
 	}
-	d.t.show(Screen{Mode: Processing, Title: "Processing", Text: "Please wait", Amount: show(r.Amount)})
+	d.t.processing(r.Amount)
 	v, err := d.sell(ctx, j, r, r.Method, code.Reveal(), r.Timeout+acquirerMargin)
 	if err != nil {
 		if known := terminal.MakeFault(err); known.Code == "internal" || ctx.Err() != nil {
@@ -245,7 +245,7 @@ func (d *Desk) byCode(ctx context.Context, j *job, r qfpay.SaleRequest) (qfpay.T
 }
 
 func (d *Desk) byQR(ctx context.Context, j *job, r qfpay.SaleRequest) (qfpay.Trade, error) {
-	d.t.show(Screen{Mode: Processing, Title: "Processing", Text: "Please wait", Amount: show(r.Amount)})
+	d.t.processing(r.Amount)
 	v, err := d.sell(ctx, j, r, r.Method, "", r.Timeout)
 	if err != nil {
 		if known := terminal.MakeFault(err); known.Code == "internal" || ctx.Err() != nil {

@@ -60,6 +60,29 @@ func TestTheLineIsCutBeforeTheCardIsRead(t *testing.T) {
 	r.want(u, s.view, outcome{payment.Captured, "", "payment 1000 CAD done", "APPROVED"})
 }
 
+// A terminal without a PIN key fetches one before it asks for a PIN, and the customer is not asked for the card again while it waits.
+func TestTheLineIsCutWhileThePINKeyIsFetched(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	u := r.pair()
+	u.noKey = true
+	r.start(u)
+	ends := r.selling(u, r.order(u, "10.00"))
+	c, _ := u.Card("0229")
+	r.await(u, device.AskCard)
+	r.where.oneWay()
+	r.until("the card", func() bool { return u.Present(c, payment.EntryChip) })
+	r.await(u, device.Processing)
+	r.where.cut()
+	r.await(u, device.AskPIN)
+	r.until("the PIN", func() bool { return u.TypePIN(c.PIN) })
+	s := <-ends
+	if s.err != nil {
+		t.Errorf("got %v", s.err)
+	}
+	r.want(u, s.view, outcome{payment.Captured, "", "payment 1000 CAD done", "APPROVED"})
+}
+
 func TestTheLineIsCutForGoodBeforeTheCardIsRead(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
@@ -159,7 +182,7 @@ func TestTheServerIsKilledWhileTheTerminalAsks(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
 	u := r.terminal()
-	p := r.orderFor(u, "10.00", 4*time.Second)
+	p := r.orderFor(u, "10.00", 8*time.Second)
 	channel := r.server.channel
 	ends := make(chan struct{})
 	go func() { defer close(ends); _, _ = channel.Sale(context.Background(), u.caller, p) }()

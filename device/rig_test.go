@@ -75,7 +75,25 @@ type unit struct {
 	dir      string
 	more     []*device.Identity
 	before   func(*unit) // Of the terminal's start.
+	noKey    bool        // Its PIN pad takes no key at the terminal's start.
 	stop     func()
+}
+
+// pad is a PIN pad that tells when it has been given its first key, which it may refuse.
+type pad struct {
+	device.PINPad
+	refuses bool
+	once    sync.Once
+	given   chan struct{}
+}
+
+func (p *pad) LoadKey(slot string, key terminal.Secret) error {
+	refused := false
+	p.once.Do(func() { refused = p.refuses; close(p.given) })
+	if refused {
+		return device.ErrNoPINKey
+	}
+	return p.PINPad.LoadKey(slot, key)
 }
 
 type buffer struct {
@@ -326,7 +344,10 @@ func (r *rig) start(u *unit) {
 		r.t.Fatal(err)
 	}
 	u.Virtual = device.NewVirtual(r.cards(), 32, time.Now, rand.Reader)
-	if u.Terminal, err = device.New(device.Config{Dir: u.dir, Parts: u.Virtual.Parts(), Identities: append([]*device.Identity{u.identity}, u.more...), Serial: "VT000001", Now: time.Now,
+	parts := u.Virtual.Parts()
+	p := &pad{PINPad: parts.PINPad, refuses: u.noKey, given: make(chan struct{})}
+	parts.PINPad = p
+	if u.Terminal, err = device.New(device.Config{Dir: u.dir, Parts: parts, Identities: append([]*device.Identity{u.identity}, u.more...), Serial: "VT000001", Now: time.Now,
 		Rand: rand.Reader, Log: r.logger}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -344,6 +365,11 @@ func (r *rig) start(u *unit) {
 	})
 	r.stops = append(r.stops, u.stop)
 	r.until("the terminal to connect", func() bool { return r.server.channel.Free(u.caller) == nil || u.Busy() })
+	select { // A test that cuts the line must not cut it before: the terminal would then ask for no PIN.
+	case <-p.given:
+	case <-time.After(patience):
+		r.t.Fatalf("waited in vain for the PIN key; log:\n%s", r.log)
+	}
 }
 
 // customer lets an automatic customer stand at a terminal.

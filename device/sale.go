@@ -81,7 +81,7 @@ func (t *Terminal) card(j *job, a ask) (out taken) {
 			return ended(err)
 		}
 	}
-	t.show(Screen{Mode: Processing, Title: "Processing", Text: "Please wait", Amount: show(a.amount)})
+	t.processing(a.amount)
 	online, err := e.first(pin != nil)
 	if out.report = e.report; err != nil || !online {
 		out.report.Ended = payment.ReasonDeclined // The chip itself declines.
@@ -127,12 +127,14 @@ func (t *Terminal) read(ctx context.Context, j *job, a ask, until time.Time, hin
 }
 
 func (t *Terminal) pin(j *job, a ask, e *entry) (*payment.EncryptedPIN, error) {
+	until := t.cfg.Now().Add(pinLimit)
 	ctx, stop := context.WithTimeoutCause(j.ctx, pinLimit, errTime)
 	defer stop()
+	t.processing(a.amount) // The key may have to be fetched, over a line that is cut: nobody shall present the card again meanwhile.
 	if err := j.link.pinKey(ctx, t.cfg.Parts.PINPad, false); err != nil {
 		return nil, err
 	}
-	t.show(Screen{Mode: AskPIN, Title: "Enter PIN", Text: "then press OK", Amount: show(a.amount), Until: t.cfg.Now().Add(pinLimit)})
+	t.show(Screen{Mode: AskPIN, Title: "Enter PIN", Text: "then press OK", Amount: show(a.amount), Until: until})
 	return t.cfg.Parts.PINPad.PIN(ctx, j.link.Number(), e.app.PAN, a.amount)
 }
 
@@ -234,6 +236,11 @@ func refusalText(err error) string {
 }
 
 func sixDigits(n int64) string { return fmt.Sprintf("%06d", n%1_000_000) }
+
+// processing asks the customer to wait.
+func (t *Terminal) processing(amount money.Amount) {
+	t.show(Screen{Mode: Processing, Title: "Processing", Text: "Please wait", Amount: show(amount)})
+}
 
 // show is an amount as screens have it.
 func show(a money.Amount) string { return a.Currency().Code() + " " + a.String() }
