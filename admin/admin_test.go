@@ -1,12 +1,17 @@
 package admin
 
 import (
+	"errors"
 	"flag"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/tillgate/tillgate/payment"
 )
 
 var update = flag.Bool("update", false, "write docs/admin-api.json")
@@ -53,6 +58,27 @@ func TestOnlyTheOperatorsTokenOpensTheAPI(t *testing.T) {
 				t.Errorf("%d %s, want %d", w.Code, w.Body, tc.want)
 			}
 		})
+	}
+}
+
+// An operator is told whether to try again; what a driver says stays in the log.
+func TestAStoreThatFails(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, tc := range []struct {
+		err    error
+		status int
+		code   string
+	}{
+		{fmt.Errorf("%w: database: driver 7351", payment.ErrUnavailable), http.StatusServiceUnavailable, "unavailable"},
+		{errors.New("driver 7351"), http.StatusInternalServerError, "internal"},
+	} {
+		log.Reset()
+		status, p := s.problem(tc.err)
+		if status != tc.status || p.Error != tc.code || strings.Contains(p.Text, "7351") || !strings.Contains(log.String(), "7351") {
+			t.Errorf("%v: %d %+v; log: %s", tc.err, status, p, log.String())
+		}
 	}
 }
 

@@ -165,7 +165,7 @@ type Switch struct {
 
 // Problem is the answer to a call that was refused.
 type Problem struct {
-	Error string `json:"error"` // unauthorized, invalid, not_found, conflict or internal.
+	Error string `json:"error"` // unauthorized, invalid, not_found, conflict, unavailable or internal.
 	Field string `json:"field,omitempty"`
 	Text  string `json:"text"`
 }

@@ -113,7 +113,10 @@ func (s *Server) problem(err error) (int, Problem) {
 		return http.StatusConflict, Problem{Error: "conflict", Text: err.Error()}
 	}
 	s.cfg.Log.Error("admin: call failed", "error", err)
-	return http.StatusInternalServerError, Problem{Error: "internal", Text: "it could not be done; the server's log says why"}
+	if errors.Is(err, payment.ErrUnavailable) {
+		return http.StatusServiceUnavailable, Problem{Error: "unavailable", Text: "the store does not do this now; see whether it was done, and try again; the log says why"}
+	}
+	return http.StatusInternalServerError, Problem{Error: "internal", Text: "it could not be done; the log says why"}
 }
 
 func isMissing(err error) bool { return errors.Is(err, payment.ErrNotFound) }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"net/url"
 	"os"
@@ -232,7 +233,7 @@ func merchantID(i int) string { return strconv.Itoa(1_000_000 + i) }
 // provision makes the merchants, each with a store, a terminal and a token, as operators' commands do: through the store, with nothing
 // beside it.
 func (r *round) provision(ctx context.Context) error {
-	t, err := openTool(ctx, r.config())
+	t, err := openTool(ctx, r.config(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -353,7 +354,7 @@ func commitGroups(before, after map[string]float64) *benchCommits {
 // readLedger asks our own books, with nothing beside us.
 func readLedger(ctx context.Context, where Config, merchants int) (ledgerSums, error) {
 	var sums ledgerSums
-	t, err := openTool(ctx, where)
+	t, err := openTool(ctx, where, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return sums, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,7 @@ const (
 // storePayments gives the store payments that were captured before: each with its key, its attempt and its journal entry, as the engine leaves
 // them, of all merchants in turn.
 func (r *round) storePayments(ctx context.Context, count int) error {
-	t, err := openTool(ctx, r.config())
+	t, err := openTool(ctx, r.config(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -53,7 +54,7 @@ func (o on) open(e *env, fn func(*admin.Client) error) error {
 	if c := runningServer(cfg.Data); c != nil {
 		return fn(c)
 	}
-	t, err := openTool(e.ctx, cfg)
+	t, err := openTool(e.ctx, cfg, slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -235,6 +236,26 @@ func TestOperatorsMistakes(t *testing.T) {
 				t.Errorf("says %q, want %q in it", errs, tc.want)
 			}
 		})
+	}
+}
+
+// What a command cannot do without a server has no server's log to tell why: the command does.
+func TestOperatorsAreToldWhatTheStoreSays(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	command(t, exitOK, "merchant", "add", "--id", "740218", "--company", "C", "--name", "N", "--currency", "AUD", "--data", data)
+	db, err := sql.Open("sqlite", filepath.Join(data, "tillgate.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("ALTER TABLE merchants RENAME TO lost"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs := command(t, exitError, "merchant", "list", "--data", data); !strings.Contains(errs, "no such table: merchants") || !strings.Contains(errs, "the log says why") {
+		t.Errorf("says %q", errs)
 	}
 }
 

@@ -42,11 +42,11 @@ type tool struct {
 }
 
 // openTool opens the store of a data folder beside its server, for operators' commands.
-func openTool(ctx context.Context, cfg Config) (*tool, error) {
+func openTool(ctx context.Context, cfg Config, log *slog.Logger) (*tool, error) {
 	if cfg.Secret == "" {
 		cfg.Secret = filepath.Join(cfg.Data, "secret.key")
 	}
-	return open(ctx, cfg, cfg.store(true), slog.New(slog.DiscardHandler))
+	return open(ctx, cfg, cfg.store(true), log)
 }
 
 func open(ctx context.Context, cfg Config, where sqlstore.Config, log *slog.Logger) (*tool, error) {

@@ -277,11 +277,17 @@ func operator(t *testing.T, env []string, args ...string) []byte {
 		}
 		return ""
 	}
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), append(args, "--json"), getenv, &out, &errs); code != exitOK {
-		t.Fatalf("%v: exit %d: %s", args, code, errs.String())
+	// While the disk stalls, a database may not accept a connection for seconds. An operator is told so, and tries again.
+	for end := time.Now().Add(startLimit); ; {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append(slices.Clone(args), "--json"), getenv, &out, &errs)
+		if code == exitOK {
+			return out.Bytes()
+		}
+		if !strings.Contains(errs.String(), "failed to connect") || time.Now().After(end) {
+			t.Fatalf("%v: exit %d: %s", args, code, errs.String())
+		}
 	}
-	return out.Bytes()
 }
 
 // start begins a life of the server and waits until it serves.
