@@ -172,7 +172,7 @@ func (t *Terminal) take(r record, l *Link) (*job, error) {
 		t.done(j)
 		return nil, err
 	}
-	t.tell(true)
+	t.tellStates()
 	return j, nil
 }
 
@@ -209,14 +209,14 @@ func (t *Terminal) done(j *job) {
 	t.mu.Lock()
 	t.job = nil
 	t.mu.Unlock()
-	t.tell(false)
+	t.tellStates()
 	t.all.Done()
 }
 
-// tell tells all servers whether the terminal is busy. One that does not hear it learns of it with the next line.
-func (t *Terminal) tell(busy bool) {
+// tellStates tells all servers whether the terminal is busy.
+func (t *Terminal) tellStates() {
 	for _, l := range t.links {
-		_ = l.send(terminal.MakeFrame(terminal.FrameState, "", "", busy))
+		l.tellState()
 	}
 }
 
@@ -251,7 +251,7 @@ func (t *Terminal) up(ctx context.Context, l *Link) bool {
 	for _, f := range owed {
 		_ = l.send(f) // Or over the next line.
 	}
-	_ = l.send(terminal.MakeFrame(terminal.FrameState, "", "", t.Busy()))
+	l.tellState()
 	if err := l.pinKey(ctx, t.cfg.Parts.PINPad, false); err != nil && ctx.Err() == nil {
 		t.cfg.Log.Error("no PIN key", "number", l.Number(), "error", err)
 		return false

@@ -51,6 +51,7 @@ type Link struct {
 	session terminal.Secret // The key with which this line was opened.
 	calls   map[string]*calling
 	write   sync.Mutex
+	state   sync.Mutex // Held from the reading of the terminal's state until it is sent.
 
 	keyMu      sync.Mutex // Held while a PIN key is fetched.
 	keyExpires time.Time
@@ -263,6 +264,15 @@ func (l *Link) send(f terminal.Frame) error {
 		_ = conn.CloseNow()
 	}
 	return err
+}
+
+// tellState tells the server whether the terminal is busy. What is told is how it stands when the message leaves, and of two messages the later
+// one is the newer: a terminal that has become free while its line came back must not be taken for busy ever after. A server that does not
+// hear it learns of it with the next line.
+func (l *Link) tellState() {
+	l.state.Lock()
+	defer l.state.Unlock()
+	_ = l.send(terminal.MakeFrame(terminal.FrameState, "", "", l.busy()))
 }
 
 // call asks the server and waits for its answer until ctx ends, over as many lines as it takes. The server knows a call by its ID, so that
