@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,17 +84,25 @@ type unit struct {
 type pad struct {
 	device.PINPad
 	refuses bool
-	once    sync.Once
-	given   chan struct{}
+	given   atomic.Bool
 }
 
 func (p *pad) LoadKey(slot string, key terminal.Secret) error {
-	refused := false
-	p.once.Do(func() { refused = p.refuses; close(p.given) })
-	if refused {
+	if first := !p.given.Swap(true); first && p.refuses {
 		return device.ErrNoPINKey
 	}
 	return p.PINPad.LoadKey(slot, key)
+}
+
+// display is one whose screens are in the log, where noSecrets looks.
+type display struct {
+	device.Display
+	log *slog.Logger
+}
+
+func (d display) Show(s device.Screen) {
+	d.log.Debug("screen", "shows", fmt.Sprint(s))
+	d.Display.Show(s)
 }
 
 type buffer struct {
@@ -345,8 +354,8 @@ func (r *rig) start(u *unit) {
 	}
 	u.Virtual = device.NewVirtual(r.cards(), 32, time.Now, rand.Reader)
 	parts := u.Virtual.Parts()
-	p := &pad{PINPad: parts.PINPad, refuses: u.noKey, given: make(chan struct{})}
-	parts.PINPad = p
+	p := &pad{PINPad: parts.PINPad, refuses: u.noKey}
+	parts.PINPad, parts.Display = p, display{parts.Display, r.logger}
 	if u.Terminal, err = device.New(device.Config{Dir: u.dir, Parts: parts, Identities: append([]*device.Identity{u.identity}, u.more...), Serial: "VT000001", Now: time.Now,
 		Rand: rand.Reader, Log: r.logger}); err != nil {
 		r.t.Fatal(err)
@@ -365,11 +374,7 @@ func (r *rig) start(u *unit) {
 	})
 	r.stops = append(r.stops, u.stop)
 	r.until("the terminal to connect", func() bool { return r.server.channel.Free(u.caller) == nil || u.Busy() })
-	select { // A test that cuts the line must not cut it before: the terminal would then ask for no PIN.
-	case <-p.given:
-	case <-time.After(patience):
-		r.t.Fatalf("waited in vain for the PIN key; log:\n%s", r.log)
-	}
+	r.until("the PIN key", p.given.Load) // A test that cuts the line must not cut it before: the terminal would then ask for no PIN.
 }
 
 // customer lets an automatic customer stand at a terminal.

@@ -278,7 +278,7 @@ func operator(t *testing.T, env []string, args ...string) []byte {
 		return ""
 	}
 	// While the disk stalls, a database may not accept a connection for seconds. An operator is told so, and tries again.
-	for end := time.Now().Add(startLimit); ; {
+	for end := time.Now().Add(startLimit); ; time.Sleep(10 * time.Millisecond) {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append(slices.Clone(args), "--json"), getenv, &out, &errs)
 		if code == exitOK {

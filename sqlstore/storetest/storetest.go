@@ -955,11 +955,15 @@ func testInHand(t *testing.T, open func() Store) {
 	me := enlist(t, s, time.Hour)
 	late := then.Add(time.Minute)
 	held := insertInHand(t, s, me, late)
-	for range 2 { // It is found once its term is over, for as long as the lease is renewed again.
-		if err := s.Renew(t.Context(), me, time.Hour); err != nil {
-			t.Fatal(err)
+	renew := func() { // It is found once its term is over, for as long as the lease is renewed again.
+		t.Helper()
+		for range 2 {
+			if err := s.Renew(t.Context(), me, time.Hour); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	renew()
 	checkOperation(t, s, held) // Still mine, at the same version: its answer may yet come.
 	check := func(at, wantNext time.Time, want ...payment.Owed) {
 		t.Helper()
@@ -974,14 +978,26 @@ func testInHand(t *testing.T, open func() Store) {
 	}
 	check(late, late.Add(time.Minute))
 
+	store := func(id payment.ID) {
+		t.Helper()
+		p := newPayment(id)
+		o := newOperation(p, id)
+		o.Owner, o.DueAt = me, late
+		insert(t, s, p, o)
+	}
+	// A later term is as good as the first.
+	store(4)
+	renew()
+	check(late, late.Add(time.Minute), payment.Owed{Merchant: merchant, Payment: 4, Operation: 4})
+	if !claim(t, s, 4, 4, me, late, late.Add(time.Minute)) {
+		t.Fatal("could not claim what I had in hand in a later term")
+	}
+
 	// One that has retired has no term: what is stored in its name is found at once.
 	if err := s.Retire(t.Context(), me); err != nil {
 		t.Fatal(err)
 	}
-	p := newPayment(3)
-	o := newOperation(p, 3)
-	o.Owner, o.DueAt = me, late
-	insert(t, s, p, o)
+	store(3)
 	check(late, late.Add(time.Minute), payment.Owed{Merchant: merchant, Payment: 3, Operation: 3})
 }
 
